@@ -1,0 +1,17 @@
+# Every target is one line; CI and pre-commit call the same ones. `make demo` and `make test` each work alone in a fresh clone.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test check format bench faults clean
+demo: $(VENV)/.demo ; @if [ -n "$(TOUR)" ] || ! [ -t 1 ]; then $(BIN)/fieldops demo --tour; else $(BIN)/fieldops demo; fi
+test: $(VENV)/.test ; $(BIN)/python -m pytest -n 2 $(ARGS)
+check: $(VENV)/.test ; $(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/lint-imports
+format: $(VENV)/.test ; $(BIN)/ruff format . && $(BIN)/ruff check --fix .
+bench: $(VENV)/.test ; $(BIN)/python -m benchmarks
+clean: ; rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage*
+
+$(VENV)/bin/python: ; $(PYTHON) -m venv $(VENV)
+$(VENV)/.demo: $(VENV)/bin/python pyproject.toml ; $(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[demo]' && touch $@
+$(VENV)/.test: $(VENV)/bin/python pyproject.toml ; $(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test]' && touch $@ $(VENV)/.demo

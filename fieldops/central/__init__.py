@@ -1,0 +1,1 @@
+"""The central store: takes what laptops recorded, exactly once, and shows what disagrees."""

@@ -1,0 +1,1 @@
+"""The sample fleet: real agents, real SSH, real inference, scripted conditions."""

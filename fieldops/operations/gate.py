@@ -1,0 +1,266 @@
+"""The one door for changes: decide by policy -> intent durably in the log -> do -> outcome durably.
+
+No intent on disk, no change. A grant exists only in here, for exactly one step. What happened after a lost link is read
+from the device before it is written down; where it cannot be read the outcome is `unknown`, never `failed`.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+
+import msgspec
+
+from fieldops.audit.entry import Draft, Entry, Result, Status, Subject
+from fieldops.deadline import Deadline
+from fieldops.errors import FieldopsError, LinkFault, NeedsPerson, PolicyRefused, StorageFault
+from fieldops.fleet import DeviceId
+from fieldops.policy import Decision, PolicyDocument, may
+from fieldops.ports import Clock, Device, InventoryFile, Journal, OnProgress, Payload, Signer, Technician
+from fieldops.steps import Change, Stage, Step, describe, describe_change, kind_of, subject_of
+from fieldops.wire import (
+    STEP_PAYLOAD_TYPE,
+    VERSION,
+    Challenge,
+    DsseSignature,
+    Envelope,
+    Session,
+    StepRecord,
+    StepRequest,
+    b64,
+    encode,
+    step_error,
+)
+
+
+def pre_authentication_encoding(payload_type: str, payload: bytes) -> bytes:
+    """DSSE v1: what is signed, so that a payload can never be read as one of another type."""
+    kind = payload_type.encode("utf-8")
+    return b"DSSEv1 %d %s %d %s" % (len(kind), kind, len(payload), payload)
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """What the person gave for the record."""
+
+    reason: str = ""
+    ticket: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Grant:
+    """Made below, after the intent is on disk, and nowhere else."""
+
+    step_id: str
+    signer: Signer
+    journal: Journal
+    session: Session | None
+
+    def envelope(self, device: DeviceId, step: Step, challenge: Challenge) -> bytes:
+        # Another process may append between these two reads; a proof to another size than the note's would not verify.
+        note = self.journal.checkpoint()
+        proof = self.journal.consistency(challenge.known_size)
+        while (again := self.journal.checkpoint()) != note:
+            note, proof = again, self.journal.consistency(challenge.known_size)
+        request = StepRequest(
+            v=VERSION,
+            step_id=self.step_id,
+            device=device,
+            nonce=challenge.nonce,
+            checkpoint=note,
+            consistency=[b64(node) for node in proof],
+            session=self.session,
+            step=step,
+        )
+        payload = encode(request)
+        signature = self.signer.sign(pre_authentication_encoding(STEP_PAYLOAD_TYPE, payload))
+        return encode(
+            Envelope(
+                payloadType=STEP_PAYLOAD_TYPE,
+                payload=b64(payload),
+                signatures=[DsseSignature(keyid=self.signer.laptop, sig=b64(signature))],
+            )
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """journal, signer and technician of this laptop; policy is what its trust state says now."""
+
+    journal: Journal
+    signer: Signer
+    technician: Technician
+    policy: PolicyDocument
+    clock: Clock
+
+    def with_policy(self, policy: PolicyDocument) -> Gate:
+        """The same gate after a refresh brought another policy."""
+        return replace(self, policy=policy)
+
+    def decide(self, step: Step) -> Decision:
+        """What the gate would say now; the dry run prints it."""
+        return may(self.policy, self.technician.actor(), step, self.clock.now(), laptop=self.signer.laptop)
+
+    def perform(
+        self,
+        device: Device,
+        step: Step,
+        deadline: Deadline,
+        *,
+        payload: Payload | None = None,
+        words: Words = Words(),
+        progress: OnProgress | None = None,
+    ) -> StepRecord:
+        """Make one change. Returns the record of a step that is done.
+
+        Raises PolicyRefused (nothing was sent), StorageFault (nothing was sent), or what the device or the link said;
+        in every case but the StorageFault of the intent itself the log holds what happened.
+        """
+        actor = self.technician.actor()
+        device_id = device.entry.id or ""
+        base = Draft(
+            actor=str(actor),
+            phase="intent",
+            act=kind_of(step),
+            device=device_id,
+            subject=_subject(step),
+            reason=words.reason,
+            ticket=words.ticket,
+        )
+        decision = self.decide(step)
+        if not decision.allowed:
+            self._refused(base, decision)
+            raise PolicyRefused(
+                f"{describe(step)}: {decision.text} (rule {decision.rule})",
+                reason="policy",
+                next_step="ask somebody whose role allows it, or sign in with your SSH key (`[person] key` in config.toml)",
+                device=device.entry.name,
+            )
+        session = self.technician.proof(self.journal, self.clock.now())
+        intent = self.journal.append(_with(base, decision=decision.rule))
+        grant = _Grant(step_id(self.journal.log, intent.seq), self.signer, self.journal, session)
+        try:
+            record = device.apply(grant, step, deadline, payload=payload, progress=progress)
+        except FieldopsError as error:
+            status: Status = "unknown" if isinstance(error, LinkFault) and error.reason != "not_enrolled" else "failed"
+            self._settle(base, intent, Result(status=status, code=error.exit_code, reason=error.reason, detail=error.message))
+            raise error.about(device.entry.name) from None
+        except BaseException as error:  # a bug or Ctrl+C: the log must still say that nobody knows
+            self._settle(base, intent, Result(status="unknown", code=1, reason=type(error).__name__))
+            raise
+        self._settle(base, intent, result_of(record))
+        if record.cosignature:
+            self.journal.note_cosignature(f"device:{device_id}", intent.seq, record.cosignature)
+        failure = step_error(record, device.entry.name)
+        if failure is not None:
+            raise failure
+        return record
+
+    def change(self, inventory: InventoryFile, change: Change, *, words: Words = Words(), device: str = "") -> None:
+        """Change the laptop's own inventory or known hosts. Raises StorageFault, UsageFault."""
+        actor = self.technician.actor()
+        base = Draft(
+            actor=str(actor),
+            phase="intent",
+            act=type(change).__name__,
+            device=device,
+            subject=Subject(kind="inventory", name=describe_change(change)),
+            reason=words.reason,
+            ticket=words.ticket,
+            decision="laptop.own",
+        )
+        intent = self.journal.append(base)
+        grant = _Grant(step_id(self.journal.log, intent.seq), self.signer, self.journal, None)
+        try:
+            inventory.apply(grant, change)
+        except FieldopsError as error:
+            self._settle(base, intent, Result(status="failed", code=error.exit_code, reason=error.reason, detail=error.message))
+            raise
+        self._settle(base, intent, Result(status="done"))
+
+    def note(
+        self, act: str, *, device: str = "", subject: Subject | None = None, result: Result | None = None, words: Words = Words()
+    ) -> Entry:
+        """Record what changed nothing: a refusal of a stick, a dry run, evidence a device gave."""
+        return self.journal.append(
+            Draft(
+                actor=str(self.technician.actor()),
+                phase="note",
+                act=act,
+                device=device,
+                subject=subject,
+                reason=words.reason,
+                ticket=words.ticket,
+                result=result,
+            )
+        )
+
+    def dry_run(self, device: Device, step: Step, *, words: Words = Words()) -> str:
+        """The line a person reads; recorded as a note. Nothing is sent."""
+        decision = self.decide(step)
+        self.note(
+            kind_of(step),
+            device=device.entry.id or "",
+            subject=_subject(step),
+            result=Result(status="dry_run", reason=decision.rule),
+            words=words,
+        )
+        return f"{describe(step)}{'' if decision.allowed else f'  [refused: {decision.text}]'}"
+
+    def settle_open(self) -> list[Entry]:
+        """Close intents whose process is gone: `unknown`. Returns what was written."""
+        written: list[Entry] = []
+        for intent in self.journal.open_intents():
+            written.append(
+                self.journal.append(
+                    Draft(
+                        actor=intent.actor,
+                        phase="outcome",
+                        act=intent.act,
+                        of=intent.seq,
+                        device=intent.device,
+                        subject=intent.subject,
+                        result=Result(status="unknown", reason="interrupted", detail="the process that began this ended"),
+                    )
+                )
+            )
+        return written
+
+    def _refused(self, base: Draft, decision: Decision) -> None:
+        result = Result(status="refused", code=PolicyRefused.exit_code, reason=decision.rule, detail=decision.text)
+        self.journal.append(_with(base, phase="note", decision=decision.rule, result=result))
+
+    def _settle(self, base: Draft, intent: Entry, result: Result) -> None:
+        self.journal.append(_with(base, phase="outcome", of=intent.seq, result=result))
+
+
+def step_id(log: str, seq: int) -> str:
+    """`<laptop id>.<epoch>.<seq>` from the log's origin `fieldops/<laptop id>/<epoch>`."""
+    match = re.fullmatch(r"fieldops/([a-z2-7]{52})/(\d+)", log)
+    if not match:
+        raise StorageFault(f"{log!r} is no log origin", reason="corrupt", next_step="run `fieldops audit verify`")
+    return f"{match[1]}.{match[2]}.{seq}"
+
+
+def result_of(record: StepRecord) -> Result:
+    """The device's record as the log's words."""
+    states: dict[str, Status] = {
+        "done": "done",
+        "failed": "failed",
+        "refused": "refused",
+        "reverted": "reverted",
+        "needs_human": "needs_human",
+        "running": "unknown",
+    }
+    code = NeedsPerson.exit_code if record.state == "needs_human" else record.exit
+    return Result(status=states[record.state], code=code, reason=record.reason, detail=record.message)
+
+
+def _subject(step: Step) -> Subject:
+    kind, name = subject_of(step)
+    to = getattr(step, "version", None) or getattr(step, "to", None) or ""
+    return Subject(kind=kind, name=name, to=to, digest=step.manifest_sha256 if isinstance(step, Stage) else "")
+
+
+def _with(draft: Draft, **changes: object) -> Draft:
+    return msgspec.structs.replace(draft, **changes)

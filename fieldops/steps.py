@@ -1,0 +1,171 @@
+"""Every change that can be made to a device. The union is closed and holds only kinds that are implemented.
+
+A step says *what*, never how: uploads are the means of Stage and RotateTrust, not steps of their own.
+"""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+
+class _Step(Struct, frozen=True, kw_only=True, tag_field="kind", forbid_unknown_fields=True):
+    """Common shape: JSON objects tagged by `kind`; an unknown field or kind is refused."""
+
+
+class Enrol(_Step, frozen=True, kw_only=True, tag="Enrol"):
+    """Pin a laptop on a device, and on the first one the root of trust."""
+
+    laptop_key: str  # base64 of the laptop's raw 32-byte Ed25519 public key
+    laptop_certificate: str  # PEM; what the laptop shows on the LAN port
+    root: str  # the exact text of the first trusted root.json; ignored by a device that has one
+    label: str = ""
+
+
+class RotateTrust(_Step, frozen=True, kw_only=True, tag="RotateTrust"):
+    """Bring newer signed metadata, and the policy's targets (people, rules, golden sets). TUF decides, not the sender."""
+
+    timestamp_version: int  # of the metadata offered
+
+
+class Stage(_Step, frozen=True, kw_only=True, tag="Stage"):
+    """Put a signed version onto the device, beside the active one."""
+
+    channel: str
+    model: str
+    version: str
+    manifest_sha256: str  # hex; what the laptop verified. The device refuses when its own verification differs.
+
+
+class Activate(_Step, frozen=True, kw_only=True, tag="Activate"):
+    """Validate a staged version, then let it answer on trial until committed or the deadline."""
+
+    model: str
+    version: str
+    trial_s: int = 300  # 5..86400; the device reverts by itself when this passes without Commit
+    attempts: int = 3  # starts the device may make with it before it reverts
+
+
+class Commit(_Step, frozen=True, kw_only=True, tag="Commit"):
+    """End the trial: the candidate becomes active, the former one last-good."""
+
+    model: str
+    version: str
+
+
+class Revert(_Step, frozen=True, kw_only=True, tag="Revert"):
+    """Back to last-good (to None; always allowed), or to a listed version, which is validated like a new one."""
+
+    model: str
+    to: str | None = None
+
+
+class Bench(_Step, frozen=True, kw_only=True, tag="Bench"):
+    """Measure a version on the device. Loads it, so policy may forbid it while serving."""
+
+    model: str
+    samples: int = 256  # 64..100000; p99 needs 662
+    warmup: int = 50
+    save_baseline: bool = False
+
+
+Step = Enrol | RotateTrust | Stage | Activate | Commit | Revert | Bench
+STEP_KINDS: tuple[type[Step], ...] = (Enrol, RotateTrust, Stage, Activate, Commit, Revert, Bench)
+
+
+def kind_of(step: Step) -> str:
+    """The tag, as in policy documents and the audit log."""
+    return type(step).__name__
+
+
+def subject_of(step: Step) -> tuple[str, str]:
+    """(kind, name) of what the step changes: ("model", "digits"), ("laptop", label) or ("trust", "")."""
+    match step:
+        case Enrol():
+            return "laptop", step.label
+        case RotateTrust():
+            return "trust", ""
+        case Stage() | Activate() | Commit() | Revert() | Bench():
+            return "model", step.model
+
+
+def describe(step: Step) -> str:
+    """One line for a person: the dry run, the confirm dialog and the audit list print this."""
+    match step:
+        case Enrol():
+            return f"enrol this laptop{f' as {step.label}' if step.label else ''}"
+        case RotateTrust():
+            return f"bring signed metadata {step.timestamp_version} and the policy"
+        case Stage():
+            return f"stage {step.model} {step.version} from {step.channel}"
+        case Activate():
+            return f"validate {step.model} {step.version}, then trial for {step.trial_s} s"
+        case Commit():
+            return f"commit {step.model} {step.version}"
+        case Revert():
+            return f"revert {step.model} to {step.to or 'last-good'}"
+        case Bench():
+            return f"benchmark {step.model}, {step.samples} samples"
+
+
+def undo_of(step: Step, *, previous: str | None) -> str:
+    """How this is undone, in words for the confirm dialog. previous: the version active before; None when unknown."""
+    match step:
+        case Enrol():
+            return "remove the laptop from the signed policy"
+        case RotateTrust():
+            return "nothing to undo: trust only moves forward"
+        case Stage():
+            return "prune the staged version"
+        case Activate():
+            return f"the device reverts to {previous or 'last-good'} by itself unless committed"
+        case Commit():
+            return f"roll back to {previous or 'last-good'}, which is kept"
+        case Revert():
+            return f"activate {previous or 'the version before'} again"
+        case Bench():
+            return "nothing to undo"
+
+
+# --- changes of the laptop itself ---------------------------------------------------------------------------------------
+
+
+class AddDevice(_Step, frozen=True, kw_only=True, tag="AddDevice"):
+    table: str  # the `[[device]]` table that is appended to fleet.toml
+    name: str
+
+
+class RemoveDevice(_Step, frozen=True, kw_only=True, tag="RemoveDevice"):
+    name: str
+
+
+class SetDeviceId(_Step, frozen=True, kw_only=True, tag="SetDeviceId"):
+    """Bind an inventory entry to the identity that a verified link proved."""
+
+    name: str
+    id: str
+    formerly: str = ""
+
+
+class TrustHostKey(_Step, frozen=True, kw_only=True, tag="TrustHostKey"):
+    """Accept an SSH host key, new or in place of another."""
+
+    host: str
+    port: int
+    key_type: str
+    key: str  # base64 of the key blob
+    replaces: str = ""  # fingerprint of the key it replaces
+
+
+Change = AddDevice | RemoveDevice | SetDeviceId | TrustHostKey
+
+
+def describe_change(change: Change) -> str:
+    match change:
+        case AddDevice():
+            return f"add {change.name} to the inventory"
+        case RemoveDevice():
+            return f"remove {change.name} from the inventory"
+        case SetDeviceId():
+            return f"{change.name} is {change.id[:8]}"
+        case TrustHostKey():
+            return f"trust the host key of {change.host}:{change.port}" + (" in place of another" if change.replaces else "")

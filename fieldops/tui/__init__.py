@@ -1,0 +1,1 @@
+"""The console. Screens draw values and call operations; nothing is decided here."""

@@ -1,0 +1,366 @@
+"""What laptop, agent and store say to each other: one frozen type a message, decoded and validated in one place.
+
+Everything here is JSON over HTTP under /v1. Sizes are limits in bytes that the receiver enforces before it decodes.
+A message may gain fields (ignored by older readers); it never loses or renames one within a version.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any, Literal, TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from fieldops.drift.sketch import Reference, Window
+from fieldops.errors import FieldopsError, MalformedReply, UsageFault, from_parts
+from fieldops.steps import Step
+
+VERSION = 1
+SUPPORTED = (1, 1)  # lowest and highest version of the API this package speaks
+
+MESSAGE_LIMIT = 1 << 20
+ENVELOPE_LIMIT = 256 << 10
+METADATA_LIMIT = 4 << 20
+ENTRY_LIMIT = 64 << 10
+BATCH_LIMIT = 8 << 20
+
+STEP_PAYLOAD_TYPE = "application/vnd.fieldops.step.v1+json"
+SESSION_NAMESPACE = "fieldops-session@v1"
+
+T = TypeVar("T")
+
+
+class _Message(Struct, frozen=True, kw_only=True):
+    pass
+
+
+# --- agent: reading ----------------------------------------------------------------------------------------------------
+
+
+class Hello(_Message, frozen=True, kw_only=True):
+    """GET /v1/hello. Identity is what the device says here only after the link has proved it."""
+
+    device: str  # device id
+    public_key: str  # base64 of the agent's raw Ed25519 key; key_id(public_key) == device
+    versions: tuple[int, int]
+    agent: str  # version of the agent's software
+    enrolled: bool
+    boot_id: str
+    time: float  # Unix seconds by the device's clock
+    device_class: str = ""
+    label: str = ""
+    lan_certificate: str = ""  # PEM, "" when there is no LAN listener
+    lan_port: int | None = None
+
+
+class Check(_Message, frozen=True, kw_only=True):
+    """One check of a validation, with the figures that decided."""
+
+    name: Literal["golden", "replay", "latency", "memory", "load", "digest", "compatibility"]
+    ok: bool
+    measured: str
+    limit: str
+    note: str = ""
+
+
+SlotState = Literal[
+    "idle", "staging", "staged", "validating", "trial", "committed", "settled", "reverting", "reverted", "needs_human"
+]
+
+
+class VersionInfo(_Message, frozen=True, kw_only=True):
+    version: str
+    counter: int
+    manifest_sha256: str
+    size_bytes: int
+    role: Literal["active", "last_good", "candidate", "stored", "quarantined"]
+    signed_by: str = ""  # channel; "" for an adopted model
+
+
+class SlotStatus(_Message, frozen=True, kw_only=True):
+    """One model on a device: what answers, what it could go back to, and the transaction under way."""
+
+    model: str
+    task: str
+    state: SlotState
+    active: str | None
+    last_good: str | None
+    candidate: str | None
+    floor: int  # lowest counter that may be staged
+    deadline_s: float | None = None  # seconds left of the trial; None outside one
+    reason: str = ""  # why it is in this state: the last transition's reason
+    since: float = 0.0  # Unix seconds by the device's clock
+    versions: list[VersionInfo] = []
+    checks: list[Check] = []  # of the last validation
+
+
+class ModelsReport(_Message, frozen=True, kw_only=True):
+    read_at: float
+    slots: list[SlotStatus]
+    lease_holder: str | None = None  # laptop id that holds the device's lease
+    lease_s: float | None = None
+
+
+class Stats(_Message, frozen=True, kw_only=True):
+    """Evidence for the cause of a drift alarm. None: not measured."""
+
+    golden_ok: bool | None = None  # the golden set replayed on the device as it is now
+    replay_bit_equal: bool | None = None
+    digest_ok: bool | None = None
+    p50_ms: float | None = None
+    baseline_p50_ms: float | None = None
+    throttled: bool | None = None
+    labelled: int = 0
+    labelled_correct: int = 0
+
+
+class DriftReport(_Message, frozen=True, kw_only=True):
+    """Counts only; the laptop compares. windows: newest last."""
+
+    model: str
+    version: str
+    reference: Reference | None
+    windows: list[Window]
+    stats: Stats = Stats()
+
+
+class DriftReports(_Message, frozen=True, kw_only=True):
+    read_at: float
+    models: list[DriftReport]
+
+
+class JournalEntry(_Message, frozen=True, kw_only=True):
+    """An act in the device's own journal; `actor` is device:<id> for what it did alone."""
+
+    seq: int
+    time: float
+    boot_id: str
+    actor: str
+    action: str
+    model: str
+    version: str
+    reason: str
+    detail: str = ""
+
+
+class JournalPage(_Message, frozen=True, kw_only=True):
+    entries: list[JournalEntry]
+    newest: int  # highest seq there is
+
+
+class TrustStatus(_Message, frozen=True, kw_only=True):
+    """What the device itself trusts. 0: nothing of that kind yet."""
+
+    root_version: int
+    timestamp_version: int
+    policy_sha256: str  # of policy.json; "" before the first RotateTrust
+    laptops: list[str]
+    clock_floor: float
+
+
+# --- agent: changing ---------------------------------------------------------------------------------------------------
+
+
+class ChallengeRequest(_Message, frozen=True, kw_only=True):
+    log: str  # the laptop's log origin
+
+
+class Challenge(_Message, frozen=True, kw_only=True):
+    """Single use, 5 minutes of the device's monotonic time."""
+
+    nonce: str
+    known_size: int  # size of that log the device last cosigned; 0 when never seen
+
+
+class Session(_Message, frozen=True, kw_only=True):
+    """Proof that a person was at this laptop: SSHSIG (namespace fieldops-session@v1) over `body`."""
+
+    body: str  # exact JSON text of SessionBody
+    signature: str  # armoured SSHSIG
+
+
+class SessionBody(_Message, frozen=True, kw_only=True):
+    laptop: str
+    log: str
+    size: int
+    root: str  # hex
+    until: float  # Unix seconds, at most 12 h ahead
+
+
+class StepRequest(_Message, frozen=True, kw_only=True):
+    """The payload of the DSSE envelope that POST /v1/steps takes."""
+
+    v: int
+    step_id: str  # <laptop id>.<epoch>.<seq of the intent>
+    device: str
+    nonce: str
+    checkpoint: str  # signed note that covers the intent
+    consistency: list[str]  # base64 hashes, from known_size to the checkpoint's size
+    session: Session | None
+    step: Step
+
+
+class DsseSignature(_Message, frozen=True, kw_only=True):
+    keyid: str
+    sig: str  # base64
+
+
+class Envelope(_Message, frozen=True, kw_only=True):
+    payloadType: str  # noqa: N815 - the name is DSSE's
+    payload: str  # base64
+    signatures: list[DsseSignature]
+
+
+StepState = Literal["running", "done", "failed", "refused", "reverted", "needs_human"]
+
+
+class StepRecord(_Message, frozen=True, kw_only=True):
+    """What the device knows of one step. exit 0 while running and when done."""
+
+    step_id: str
+    kind: str
+    state: StepState
+    exit: int = 0
+    reason: str = ""
+    message: str = ""
+    next: str = ""
+    phase: str = ""  # metadata, payload, validating, trial, ...
+    done_bytes: int = 0
+    total_bytes: int = 0
+    wanted: list[WantedBlob] = []  # while staging: what the device still needs, by its own verified metadata
+    checks: list[Check] = []
+    bench: BenchResult | None = None
+    previous: str | None = None  # version active before
+    version: str | None = None  # version active after
+    cosignature: str = ""  # C2SP cosignature line over the checkpoint it was shown
+    started: float = 0.0
+    finished: float | None = None
+
+    @property
+    def ended(self) -> bool:
+        return self.state != "running"
+
+
+class WantedBlob(_Message, frozen=True, kw_only=True):
+    sha256: str
+    size: int
+    have: int  # bytes already there: upload resumes at this offset
+    target: str  # the TUF target's name
+
+
+class MetadataUpload(_Message, frozen=True, kw_only=True):
+    """PUT /v1/steps/{id}/metadata: names as on the stick (`3.root.json`, `timestamp.json`) -> base64 of the bytes."""
+
+    files: dict[str, str]
+
+
+class BenchResult(_Message, frozen=True, kw_only=True):
+    """Latencies in milliseconds of one request. A percentile is None when there are too few samples for it."""
+
+    model: str
+    version: str
+    samples: int
+    cold_ms: float
+    p50_ms: float
+    p90_ms: float | None
+    p99_ms: float | None
+    rate_per_s: float
+    kernel_ms: float  # calibration kernel beside the run; ratio of ratios makes runs comparable
+    throttled: bool | None
+    temp_before_c: float | None = None
+    temp_after_c: float | None = None
+    energy_j: float | None = None  # per inference
+    accuracy: float | None = None
+    runtime: str = ""
+    baseline: BenchBaseline | None = None
+
+
+class BenchBaseline(_Message, frozen=True, kw_only=True):
+    """This device's own baseline for the model and version."""
+
+    version: str
+    p50_ms: float
+    p90_ms: float | None
+    kernel_ms: float
+    measured: float  # Unix seconds
+
+
+# --- errors ------------------------------------------------------------------------------------------------------------
+
+
+class ErrorDoc(_Message, frozen=True, kw_only=True):
+    """`fieldops.error/v1`: every error of CLI, agent and store."""
+
+    schema: str = "fieldops.error/v1"
+    exit: int
+    reason: str
+    message: str
+    next: str
+    device: str | None = None
+
+
+def error_doc(error: FieldopsError) -> ErrorDoc:
+    return ErrorDoc(exit=error.exit_code, reason=error.reason, message=error.message, next=error.next_step, device=error.device)
+
+
+def error_of(doc: ErrorDoc, device: str | None = None) -> FieldopsError:
+    return from_parts(exit_code=doc.exit, reason=doc.reason, message=doc.message, next_step=doc.next, device=doc.device or device)
+
+
+def step_error(record: StepRecord, device: str) -> FieldopsError | None:
+    """The error a finished step stands for; None when it is done."""
+    if record.state == "done":
+        return None
+    return from_parts(exit_code=record.exit, reason=record.reason, message=record.message, next_step=record.next, device=device)
+
+
+# --- encode, decode ----------------------------------------------------------------------------------------------------
+
+
+def encode(value: object) -> bytes:
+    return msgspec.json.encode(value)
+
+
+def decode(data: bytes, kind: type[T], *, sender: str, limit: int = MESSAGE_LIMIT) -> T:
+    """One message. Raises MalformedReply that names the sender and the field."""
+    next_step = "check that both sides run compatible versions of fieldops (`fieldops device show`)"
+    if len(data) > limit:
+        raise MalformedReply(f"{kind.__name__} of {len(data)} bytes from {sender}; the limit is {limit}", next_step=next_step)
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise MalformedReply(f"no {kind.__name__} from {sender}: {error}", next_step=next_step) from error
+
+
+def refuse_duplicate_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """object_pairs_hook for signed or hand-written JSON: msgspec and json keep the last of two equal keys silently."""
+    seen: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in seen:
+            raise ValueError(f"duplicate key {key!r}")
+        seen[key] = value
+    return seen
+
+
+def decode_signed(data: bytes, kind: type[T], *, what: str, limit: int) -> T:
+    """Like decode, for bytes a signature covers: duplicate keys are refused as well. Raises UsageFault."""
+    if len(data) > limit:
+        raise UsageFault(
+            f"{what} of {len(data)} bytes; the limit is {limit}", reason="oversized", next_step="ask for a smaller one"
+        )
+    try:
+        json.loads(data, object_pairs_hook=refuse_duplicate_keys)
+        return msgspec.json.decode(data, type=kind)
+    except (ValueError, RecursionError) as error:  # msgspec.DecodeError is a ValueError
+        raise UsageFault(f"{what}: {error}", reason="malformed", next_step="get an intact copy") from error
+
+
+def b64(data: bytes) -> str:
+    return base64.b64encode(data).decode("ascii")
+
+
+def unb64(text: str) -> bytes:
+    """Raises ValueError (binascii.Error is one) on anything that is no canonical base64."""
+    return base64.b64decode(text, validate=True)
