@@ -10,9 +10,9 @@ import base64
 import hashlib
 import re
 import tomllib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import NewType
+from typing import NewType, TypeVar
 
 from msgspec import Struct
 
@@ -20,6 +20,8 @@ from fieldops.errors import Fault, UsageFault
 
 DeviceId = NewType("DeviceId", str)
 LaptopId = NewType("LaptopId", str)
+
+A = TypeVar("A")
 
 ID_PATTERN = re.compile(r"[a-z2-7]{52}")
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
@@ -147,10 +149,11 @@ def parse_inventory(text: str, file: str) -> Inventory:
         match = re.search(r"line (\d+)", str(error))
         line = int(match[1]) if match else None
         raise UsageFault.in_file(file, [Fault(file, line, str(error), "valid TOML")]) from None
-    faults: list[Fault] = []
     lines = text.splitlines()
-    for key in document.keys() - {"device"}:
-        faults.append(Fault(file, _key_line(lines, 1, len(lines) + 1, key), f"unknown key {key!r}", "[[device]] tables"))
+    faults = [
+        Fault(file, _key_line(lines, 1, len(lines) + 1, key), f"unknown key {key!r}", "[[device]] tables")
+        for key in document.keys() - {"device"}
+    ]
     tables = document.get("device", [])
     if not isinstance(tables, list):
         raise UsageFault.in_file(file, [Fault(file, None, "`device` is no list of tables", "[[device]] tables")])
@@ -189,59 +192,72 @@ class _Lines:
         return Fault(self.file, self.line(key), found, expected)
 
 
-def _device(table: dict[str, object], at: _Lines) -> tuple[DeviceEntry | None, list[Fault]]:
-    faults = [
-        at.fault(key, f"unknown key {key!r}", "one of " + ", ".join(sorted(_DEVICE_KEYS))) for key in table.keys() - _DEVICE_KEYS
-    ]
+class _Table:
+    """One `[[device]]` table being read: values out, faults collected."""
 
-    def text(key: str) -> str:
-        value = table.get(key, "")
-        if not isinstance(value, str):
-            faults.append(at.fault(key, f"{key} = {value!r}", "a text in quotes"))
-            return ""
-        return value
+    def __init__(self, table: dict[str, object], at: _Lines) -> None:
+        self.table = table
+        self.at = at
+        self.faults = [
+            at.fault(key, f"unknown key {key!r}", "one of " + ", ".join(sorted(_DEVICE_KEYS)))
+            for key in table.keys() - _DEVICE_KEYS
+        ]
 
-    name = text("name")
-    if not NAME_PATTERN.fullmatch(name):
-        faults.append(at.fault("name", f"name {name!r}", "lower-case letters, digits, `.`, `_`, `-`, at most 63"))
-    ids: dict[str, DeviceId | None] = {}
-    for key in ("id", "formerly"):
-        value = text(key)
+    def reject(self, key: str, expected: str) -> None:
+        self.faults.append(self.at.fault(key, f"{key} = {self.table.get(key)!r}", expected))
+
+    def text(self, key: str) -> str:
+        value = self.table.get(key, "")
+        if isinstance(value, str):
+            return value
+        self.reject(key, "a text in quotes")
+        return ""
+
+    def name(self) -> str:
+        name = self.text("name")
+        if not NAME_PATTERN.fullmatch(name):
+            self.reject("name", "lower-case letters, digits, `.`, `_`, `-`, at most 63")
+        return name
+
+    def id(self, key: str) -> DeviceId | None:
+        value = self.text(key)
         if value and not ID_PATTERN.fullmatch(value):
-            faults.append(at.fault(key, f"{key} {value!r}", "52 characters a-z and 2-7"))
-        ids[key] = DeviceId(value) if value else None
-    ssh: SshAddress | None = None
-    lan: Address | None = None
-    if "ssh" in table:
+            self.reject(key, "52 characters a-z and 2-7")
+        return DeviceId(value) if value else None
+
+    def address(self, key: str, parse: Callable[[str], A]) -> A | None:
+        if key not in self.table:
+            return None
         try:
-            ssh = parse_ssh_address(text("ssh"))
+            return parse(self.text(key))
         except ValueError as error:
-            faults.append(at.fault("ssh", f"ssh {table['ssh']!r}", str(error)))
-    if "lan" in table:
-        try:
-            lan = parse_address(text("lan"))
-        except ValueError as error:
-            faults.append(at.fault("lan", f"lan {table['lan']!r}", str(error)))
-    if "ssh" not in table and "lan" not in table:
-        faults.append(at.fault("name", f"device {name!r} without an address", "ssh = or lan ="))
-    tags = table.get("tags", [])
-    if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
-        faults.append(at.fault("tags", f"tags {tags!r}", "a list of texts"))
-        tags = []
-    if faults:
-        return None, faults
+            self.reject(key, str(error))
+            return None
+
+    def tags(self) -> tuple[str, ...]:
+        tags = self.table.get("tags", [])
+        if isinstance(tags, list) and all(isinstance(tag, str) for tag in tags):
+            return tuple(tags)
+        self.reject("tags", "a list of texts")
+        return ()
+
+
+def _device(table: dict[str, object], at: _Lines) -> tuple[DeviceEntry | None, list[Fault]]:
+    read = _Table(table, at)
     entry = DeviceEntry(
-        name=name,
-        site=text("site"),
-        device_class=text("class"),
-        ssh=ssh,
-        lan=lan,
-        id=ids["id"],
-        formerly=ids["formerly"],
-        tags=tuple(str(tag) for tag in tags),
-        owner=text("owner"),
+        name=read.name(),
+        site=read.text("site"),
+        device_class=read.text("class"),
+        ssh=read.address("ssh", parse_ssh_address),
+        lan=read.address("lan", parse_address),
+        id=read.id("id"),
+        formerly=read.id("formerly"),
+        tags=read.tags(),
+        owner=read.text("owner"),
     )
-    return entry, []
+    if "ssh" not in table and "lan" not in table:
+        read.faults.append(at.fault("name", f"device {entry.name!r} without an address", "ssh = or lan ="))
+    return (None if read.faults else entry), read.faults
 
 
 def toml_table(entry: DeviceEntry) -> str:

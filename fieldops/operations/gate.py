@@ -209,22 +209,21 @@ class Gate:
 
     def settle_open(self) -> list[Entry]:
         """Close intents whose process is gone: `unknown`. Returns what was written."""
-        written: list[Entry] = []
-        for intent in self.journal.open_intents():
-            written.append(
-                self.journal.append(
-                    Draft(
-                        actor=intent.actor,
-                        phase="outcome",
-                        act=intent.act,
-                        of=intent.seq,
-                        device=intent.device,
-                        subject=intent.subject,
-                        result=Result(status="unknown", reason="interrupted", detail="the process that began this ended"),
-                    )
+        interrupted = Result(status="unknown", reason="interrupted", detail="the process that began this ended")
+        return [
+            self.journal.append(
+                Draft(
+                    actor=intent.actor,
+                    phase="outcome",
+                    act=intent.act,
+                    of=intent.seq,
+                    device=intent.device,
+                    subject=intent.subject,
+                    result=interrupted,
                 )
             )
-        return written
+            for intent in self.journal.open_intents()
+        ]
 
     def _refused(self, base: Draft, decision: Decision) -> None:
         result = Result(status="refused", code=PolicyRefused.exit_code, reason=decision.rule, detail=decision.text)
