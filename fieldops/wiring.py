@@ -1,0 +1,302 @@
+"""The laptop side: the only place where an edge meets a port, and where the clock is read.
+
+Every edge is imported when it is first asked for, so that a light verb pays for nothing else. Opening a laptop creates
+nothing on disk; what writes (keys, log, cache) creates its own folder when it first writes.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast, overload
+
+from fieldops.deadline import CancelToken, Deadline
+from fieldops.edges.clock import SystemClock
+from fieldops.errors import Cancelled, LinkFault, StorageFault, StoreFault, UsageFault
+
+if TYPE_CHECKING:  # types only: at run time each is imported by the property that makes one
+    from fieldops.config import Config
+    from fieldops.edges.keys import Ed25519Signer
+    from fieldops.edges.known_hosts import KnownHosts
+    from fieldops.fleet import DeviceEntry, Inventory
+    from fieldops.operations.gate import Gate
+    from fieldops.ports import Device, InventoryFile, Journal, Media, Runner, Store, Technician, Trust
+
+T = TypeVar("T")
+
+LAN_TRY_S = 5.0  # a cut plant network must not eat the time that SSH needs
+
+
+class once(Generic[T]):  # noqa: N801 - used like property
+    """A value made at first use, by one thread only (functools.cached_property lost its lock in Python 3.12)."""
+
+    def __init__(self, make: Callable[[Any], T]) -> None:
+        self._make = make
+        self._name = make.__name__
+        self.__doc__ = make.__doc__
+
+    @overload
+    def __get__(self, laptop: None, owner: type) -> Self: ...
+    @overload
+    def __get__(self, laptop: object, owner: type) -> T: ...
+    def __get__(self, laptop: object | None, owner: type) -> Self | T:
+        if laptop is None:
+            return self
+        with laptop._lock:  # type: ignore[attr-defined]  # noqa: SLF001 - Laptop's own
+            values = laptop.__dict__
+            if self._name not in values:
+                values[self._name] = self._make(laptop)
+            return cast("T", values[self._name])
+
+
+def home_folder(home: Path | None = None) -> Path:
+    """`--home`, else FIELDOPS_HOME, else where this system keeps a program's data."""
+    if home is not None:
+        return home.expanduser().absolute()
+    if os.environ.get("FIELDOPS_HOME"):
+        return Path(os.environ["FIELDOPS_HOME"]).expanduser().absolute()
+    import platformdirs
+
+    return platformdirs.user_data_path("fieldops", appauthor=False)
+
+
+def data_dir(name: str, override: Path | None = None) -> Path:
+    """`themes` or `sample_fleet`: inside the installed wheel, else beside the package in a checkout. Raises StorageFault."""
+    package = Path(__file__).resolve().parent
+    places = [*([override / name] if override else []), package / "_data" / name, package.parent / name]
+    for place in places:
+        if place.is_dir():
+            return place
+    raise StorageFault(
+        f"no folder {name} at {', '.join(str(place) for place in places)}",
+        reason="missing_data",
+        next_step="install fieldops again, or set `data` in config.toml",
+    )
+
+
+def read_config(home: Path) -> Config:
+    """Defaults when there is no file. Raises UsageFault with every fault, StorageFault when it cannot be read."""
+    from fieldops.config import Config, parse_config
+
+    file = home / "config.toml"
+    try:
+        text = file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return Config()
+    except UnicodeDecodeError as error:
+        raise UsageFault(f"{file}: not UTF-8 text", reason="bad_file", next_step="save it as UTF-8") from error
+    except OSError as error:
+        raise StorageFault(f"{file}: {error.strerror}", reason="unreadable", next_step="mend the file's permissions") from error
+    return parse_config(text, str(file), base=home, user_home=Path.home())
+
+
+class Laptop:
+    """This laptop: its home folder and everything that lives in it. Safe to share between threads; close it at the end."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.clock = SystemClock()
+        self._lock = threading.RLock()
+
+    @classmethod
+    def open(cls, home: Path | None = None) -> Self:
+        """Creates nothing on disk."""
+        return cls(home_folder(home))
+
+    def close(self) -> None:
+        with self._lock:
+            journal = self.__dict__.pop("journal", None)
+        if journal is not None:
+            journal.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def deadline(self, seconds: float, cancel: CancelToken | None = None) -> Deadline:
+        return Deadline.after(seconds, self.clock.monotonic, cancel)
+
+    def data_dir(self, name: str) -> Path:
+        return data_dir(name, self.config.data)
+
+    @once
+    def config(self) -> Config:
+        return read_config(self.home)
+
+    # --- the inventory ---------------------------------------------------------------------------------------------------
+
+    @once
+    def inventory_file(self) -> InventoryFile:
+        from fieldops.edges.inventory import FleetFile
+
+        return FleetFile(self.home / "fleet.toml", self.home / "known_hosts")
+
+    def inventory(self) -> Inventory:
+        """As the file is now; empty when there is none."""
+        return self.inventory_file.read()
+
+    # --- who is here, and what they did ------------------------------------------------------------------------------------
+
+    @once
+    def signer(self) -> Ed25519Signer:
+        """This laptop's key; the first use makes it."""
+        from fieldops.edges.keys import Ed25519Signer
+
+        return Ed25519Signer.load_or_create(self.home / "keys" / "laptop.key")
+
+    @once
+    def technician(self) -> Technician:
+        from fieldops.edges.keys import PersonFile
+
+        return PersonFile(self.config.person_key, self.signer.laptop, self.home / "cache" / "session.json")
+
+    @once
+    def journal(self) -> Journal:
+        """Reading loads no cryptography: the key is asked for at the first append."""
+        from fieldops.edges.journal import SqliteJournal
+
+        return SqliteJournal.open(self.home / "audit.db", lambda: self.signer, self.clock)
+
+    def gate(self) -> Gate:
+        """With the policy as this laptop trusts it now."""
+        from fieldops.operations.gate import Gate
+
+        return Gate(self.journal, self.signer, self.technician, self.trust.policy(), self.clock)
+
+    def exclusive(self, what: str) -> AbstractContextManager[object]:
+        """what: `console` or `sync`. Raises StorageFault (in_use) when another process of this home has it."""
+        from fieldops.edges.locks import exclusive
+
+        return exclusive(self.home / f"{what}.lock", what)
+
+    # --- trust, media, models ----------------------------------------------------------------------------------------------
+
+    @once
+    def trust(self) -> Trust:
+        from fieldops.edges.tuf_client import TrustStore
+
+        return TrustStore(self.home / "trust", self.home / "cache", self.clock)
+
+    @once
+    def media(self) -> Media:
+        from fieldops.edges.usb import StickMedia
+
+        return StickMedia(self.config.stick_folders)
+
+    @once
+    def runner(self) -> Runner:
+        from fieldops.edges.onnx import OnnxRunner
+
+        return OnnxRunner()
+
+    # --- the centre ----------------------------------------------------------------------------------------------------------
+
+    def store(self) -> Store:
+        """Raises StoreFault when none is configured."""
+        from fieldops.edges.store_api import HttpStore
+
+        if self.config.store_url is None:
+            raise StoreFault(
+                "no central store is configured",
+                reason="no_store",
+                next_step=f"set `url` under [store] in {self.home / 'config.toml'}; entries stay queued until then",
+            )
+        return HttpStore(self.config.store_url, self.signer.public_key)
+
+    # --- links -----------------------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def connect(self, entry: DeviceEntry, deadline: Deadline) -> Iterator[Device]:
+        """LAN first where the device is pinned, then SSH to its agent, else SSH alone. Raises LinkFault of the last tried."""
+        device = self._dial(entry, deadline)
+        try:
+            yield device
+        finally:
+            device.close()
+
+    def _dial(self, entry: DeviceEntry, deadline: Deadline) -> Device:
+        pin = self.pin_of(entry)
+        if entry.lan is not None and pin is not None:
+            try:
+                return self._over_lan(entry, pin, deadline.within(LAN_TRY_S) if entry.ssh else deadline)
+            except Cancelled:
+                raise
+            except LinkFault:
+                if entry.ssh is None or deadline.passed:
+                    raise
+        if entry.ssh is None:
+            raise LinkFault(
+                "only a LAN address is known, and this laptop holds no pin for it",
+                reason="not_enrolled",
+                next_step=f"enrol once over SSH: add `ssh =` in fleet.toml, then `fieldops device enrol {entry.name}`",
+                device=entry.name,
+            )
+        return self._over_ssh(entry, deadline)
+
+    def pin_of(self, entry: DeviceEntry) -> str | None:
+        """The device's certificate (PEM) that enrolment pinned; None when it never was."""
+        if entry.id is None:
+            return None
+        try:
+            return (self.home / "trust" / "devices" / f"{entry.id}.pem").read_text(encoding="ascii")
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise StorageFault(
+                f"{error.filename}: {error.strerror}", reason="unreadable", next_step="mend the file's permissions"
+            ) from error
+
+    @once
+    def certificate(self) -> str:
+        """What this laptop shows on a device's LAN port (PEM, self-signed by its key)."""
+        from fieldops.edges.keys import self_signed_certificate
+
+        return self_signed_certificate(self.signer, f"laptop-{self.signer.laptop}.fieldops.internal")
+
+    @once
+    def known_hosts(self) -> KnownHosts:
+        from fieldops.edges.keys import Ed25519Signer
+    from fieldops.edges.known_hosts import KnownHosts
+
+        return KnownHosts(self.home / "known_hosts")
+
+    def identities(self) -> tuple[Path, ...]:
+        """SSH keys offered to devices: as configured, else the person's, else the usual ones."""
+        if self.config.ssh_identities:
+            return self.config.ssh_identities
+        if self.config.person_key is not None:
+            return (self.config.person_key,)
+        usual = (Path.home() / ".ssh" / name for name in ("id_ed25519", "id_ecdsa", "id_rsa"))
+        return tuple(path for path in usual if path.is_file())
+
+    def _over_lan(self, entry: DeviceEntry, pin: str, deadline: Deadline) -> Device:
+        from fieldops.edges.agent_api import AgentDevice
+        from fieldops.edges.lan import lan_client
+
+        client = lan_client(entry, pin, self.certificate, self.home / "keys" / "laptop.key", deadline)
+        return AgentDevice(entry, "lan", client, client.close)
+
+    def _over_ssh(self, entry: DeviceEntry, deadline: Deadline) -> Device:
+        from fieldops.edges.agent_api import AgentDevice
+        from fieldops.edges.probe import BareDevice, find_agent
+        from fieldops.edges.ssh import connect
+
+        link = connect(entry, known_hosts=self.known_hosts, identities=self.identities(), deadline=deadline)
+        agent = find_agent(link, deadline)
+        if agent is None:
+            return BareDevice(entry, link)
+        return AgentDevice(entry, "ssh", link.http(agent.socket), link.close)
+
+
+def main_of_store(arguments: list[str]) -> int:
+    """`fieldops central serve ...` is the store's own program; it shares this process but nothing of the laptop."""
+    from fieldops.central.__main__ import main
+
+    sys.argv = ["fieldops central", *arguments]
+    return main()
