@@ -261,8 +261,7 @@ class Laptop:
 
     @once
     def known_hosts(self) -> KnownHosts:
-        from fieldops.edges.keys import Ed25519Signer
-    from fieldops.edges.known_hosts import KnownHosts
+        from fieldops.edges.known_hosts import KnownHosts
 
         return KnownHosts(self.home / "known_hosts")
 
