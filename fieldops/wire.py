@@ -364,3 +364,9 @@ def b64(data: bytes) -> str:
 def unb64(text: str) -> bytes:
     """Raises ValueError (binascii.Error is one) on anything that is no canonical base64."""
     return base64.b64decode(text, validate=True)
+
+
+def pre_authentication_encoding(payload_type: str, payload: bytes) -> bytes:
+    """DSSE v1: what is signed, so that a payload can never be read as one of another type."""
+    kind = payload_type.encode("utf-8")
+    return b"DSSEv1 %d %s %d %s" % (len(kind), kind, len(payload), payload)

@@ -29,14 +29,9 @@ from fieldops.wire import (
     StepRequest,
     b64,
     encode,
+    pre_authentication_encoding,
     step_error,
 )
-
-
-def pre_authentication_encoding(payload_type: str, payload: bytes) -> bytes:
-    """DSSE v1: what is signed, so that a payload can never be read as one of another type."""
-    kind = payload_type.encode("utf-8")
-    return b"DSSEv1 %d %s %d %s" % (len(kind), kind, len(payload), payload)
 
 
 @dataclass(frozen=True, slots=True)
