@@ -173,6 +173,29 @@ class Technician(Protocol):
         """None without a person's key: then only reading and reverting to last-good are possible."""
 
 
+class RunRecord(Protocol):
+    """What one runbook run did so far, a JSON text a line. An appended line is durable when the call returns."""
+
+    @property
+    def id(self) -> str: ...
+
+    def append(self, line: bytes) -> None: ...
+
+    def lines(self) -> list[bytes]:
+        """Whole lines only: a line torn by a power cut is left out."""
+
+
+class Runs(Protocol):
+    """The runs of this laptop. Raises StorageFault; UsageFault for an unknown id."""
+
+    def create(self) -> RunRecord: ...
+
+    def open(self, run: str) -> RunRecord: ...
+
+    def ids(self) -> list[str]:
+        """Newest first."""
+
+
 class InventoryFile(Protocol):
     """fleet.toml and known_hosts. `apply` is the only mutating call."""
 

@@ -15,12 +15,11 @@ from fieldops.drift.cause import Diagnosis, diagnose
 from fieldops.errors import Cancelled, DeviceCannot, FieldopsError, LinkFault, UsageFault
 from fieldops.fleet import DeviceEntry, Resources
 from fieldops.ports import Device
-from fieldops.wire import Hello, ModelsReport
+from fieldops.wire import Hello, ModelsReport, VersionInfo
 
 Connect = Callable[[DeviceEntry, Deadline], AbstractContextManager[Device]]
 
-DISK_LOW_SHARE = 0.05  # of the file system or quota; below it the next sideload will probably not fit
-MEMORY_LOW_SHARE = 0.05
+LOW_SHARE = 0.05  # of disk, quota or memory: below it the next sideload will probably not fit
 SLOWER_THAN_BASELINE = 1.3  # references/bench_drift.md §C: p50 above this times the device's own baseline
 
 
@@ -125,14 +124,12 @@ def judge(
     ]
     if hardware.throttled:
         warnings.append(f"throttled{f' ({hardware.throttle_reason})' if hardware.throttle_reason else ''}")
-    if _below(hardware.quota_used_bytes, hardware.quota_bytes, DISK_LOW_SHARE):
+    if _low(_quota_left(hardware), hardware.quota_bytes):
         warnings.append("storage quota used up")
-    if hardware.disk_free_bytes is not None and hardware.disk_total_bytes:
-        if hardware.disk_free_bytes < DISK_LOW_SHARE * hardware.disk_total_bytes:
-            warnings.append("disk nearly full")
-    if hardware.mem_available_bytes is not None and hardware.mem_total_bytes:
-        if hardware.mem_available_bytes < MEMORY_LOW_SHARE * hardware.mem_total_bytes:
-            warnings.append("memory nearly full")
+    if _low(hardware.disk_free_bytes, hardware.disk_total_bytes):
+        warnings.append("disk nearly full")
+    if _low(hardware.mem_available_bytes, hardware.mem_total_bytes):
+        warnings.append("memory nearly full")
     warnings += [
         f"{each.model} slow"
         for each in hardware.serving
@@ -142,9 +139,15 @@ def judge(
     return tuple(faults), tuple(warnings)
 
 
-def _below(used: int | None, total: int | None, share: float) -> bool:
-    return used is not None and bool(total) and total is not None and total - used < share * total
+def _low(free: int | None, total: int | None) -> bool:
+    return free is not None and total is not None and free < LOW_SHARE * total
 
 
-def _unsigned(active: str, versions: list) -> bool:  # type: ignore[type-arg]
+def _quota_left(hardware: Resources) -> int | None:
+    if hardware.quota_bytes is None or hardware.quota_used_bytes is None:
+        return None
+    return hardware.quota_bytes - hardware.quota_used_bytes
+
+
+def _unsigned(active: str, versions: list[VersionInfo]) -> bool:
     return any(each.version == active and not each.signed_by for each in versions)
