@@ -1,0 +1,31 @@
+"""Rules that hold for every test: what a skip must say, and that CI skips nothing."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+HOW_TO_GET = {
+    "needs_sshd": "Debian: apt-get install openssh-server",
+    "needs_postgresql": "Debian: apt-get install postgresql",
+    "needs_chromium": "Debian: apt-get install chromium",
+    "needs_tmux": "Debian: apt-get install tmux",
+}
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The last lines say what was skipped, and how to get what it needs."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    hints = {hint for report in skipped for name, hint in HOW_TO_GET.items() if name in report.keywords}
+    for hint in sorted(hints):
+        terminalreporter.write_line(f"some tests were skipped for want of a program. {hint}")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is None or not os.environ.get("FIELDOPS_TESTS_SKIP_NOTHING"):
+        return
+    if reporter.stats.get("skipped") and exitstatus == 0:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED

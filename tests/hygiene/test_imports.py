@@ -1,0 +1,41 @@
+"""The static contracts do not see deferred imports; these look at sys.modules of a real process. Never at a clock."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+LAPTOP_HEAVY = ("textual", "rich", "paramiko", "onnxruntime", "numpy", "httpx", "tuf", "zeroconf", "cryptography", "starlette", "yaml")
+
+
+def loaded_by(code: str) -> set[str]:
+    program = f"{code}\nimport sys\nprint(' '.join(sorted(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    return set(done.stdout.splitlines()[-1].split())
+
+
+def test_version_loads_neither_typer_nor_anything_heavy() -> None:
+    modules = loaded_by("import sys; sys.argv = ['fieldops', '--version']\nfrom fieldops.__main__ import main\nmain()")
+    assert not modules & {*LAPTOP_HEAVY, "typer", "msgspec"}
+
+
+@pytest.mark.parametrize("module", ["fieldops.policy", "fieldops.ports", "fieldops.operations.gate", "fieldops.wire", "fieldops.slots"])
+def test_the_domain_and_the_gate_load_nothing_heavy(module: str) -> None:
+    assert not loaded_by(f"import {module}") & set(LAPTOP_HEAVY)
+
+
+def test_the_agents_long_lived_process_stays_small() -> None:
+    forbidden = {"textual", "rich", "typer", "paramiko", "tuf", "numpy", "onnxruntime", "zeroconf"}
+    assert not loaded_by("import fieldops.agent.serve, fieldops.agent.server") & forbidden
+
+
+@pytest.mark.parametrize("module", ["fieldops.wiring", "fieldops.cli.app"])
+def test_the_laptop_side_imports_no_posix_only_module(module: str) -> None:
+    code = (
+        "import sys\n"
+        "for name in ('fcntl', 'pwd', 'grp', 'termios', 'resource'): sys.modules[name] = None\n"
+        f"import {module}"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60, capture_output=True)
