@@ -1,0 +1,67 @@
+"""How one model answered: counts since the agent started, latencies of the last minute."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+
+from fieldops.fleet import Serving
+
+SPAN_S = 60.0
+LEAST = 10  # answers below which a percentile says nothing
+MOST = 6000  # kept answers; at a higher rate the minute is cut short
+
+
+def percentile(rising: list[float], share: float) -> float:
+    """Nearest rank: the smallest value that `share` (0..1) of the sorted values do not exceed."""
+    return rising[max(0, min(len(rising) - 1, int(-(-share * len(rising) // 1)) - 1))]
+
+
+class Figures:
+    """now is the loop's monotonic time in seconds."""
+
+    def __init__(self) -> None:
+        self.requests = 0
+        self.failed = 0
+        self.routes: Counter[str] = Counter()
+        self._answers: deque[tuple[float, float]] = deque(maxlen=MOST)
+        self._since: float | None = None
+        self.version_requests = 0
+        self.version_failed = 0
+
+    def restart(self) -> None:
+        """Another version answers: its latencies are told apart; the counts go on."""
+        self._answers.clear()
+        self._since = None
+        self.version_requests = self.version_failed = 0
+
+    def answer(self, now: float, ms: float, route: str) -> None:
+        self.requests += 1
+        self.version_requests += 1
+        self.routes[route] += 1
+        self._since = now if self._since is None else self._since
+        self._answers.append((now, ms))
+
+    def failure(self, now: float) -> None:
+        self.requests += 1
+        self.failed += 1
+        self.version_requests += 1
+        self.version_failed += 1
+        self._since = now if self._since is None else self._since
+
+    def serving(self, model: str, version: str, now: float, baseline_p50_ms: float | None) -> Serving:
+        while self._answers and self._answers[0][0] < now - SPAN_S:
+            self._answers.popleft()
+        rising = sorted(ms for _, ms in self._answers)
+        span = min(SPAN_S, max(1.0, now - (self._since if self._since is not None else now)))
+        enough = len(rising) >= LEAST
+        return Serving(
+            model=model,
+            version=version,
+            requests=self.requests,
+            failed=self.failed,
+            rate_per_s=len(rising) / span,
+            p50_ms=percentile(rising, 0.50) if enough else None,
+            p95_ms=percentile(rising, 0.95) if enough else None,
+            baseline_p50_ms=baseline_p50_ms,
+            routes=dict(self.routes),
+        )

@@ -1,0 +1,142 @@
+"""The agent's end of a worker: one process a bundle, started by its own program, spoken to one message at a time.
+
+A call that is cut off in the middle leaves the pipe out of step, so whoever gives up waiting ends the process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+from asyncio.subprocess import PIPE, Process
+from dataclasses import dataclass
+from pathlib import Path
+
+from fieldops.agent.frames import Header, PipeBroken, pack, receive
+
+START_S = 60.0  # importing the runtime and loading a model on a slow card
+STOP_S = 2.0
+
+
+class WorkerGone(Exception):
+    """The process ended, was ended, or never came up; nothing is known of the call that met this."""
+
+
+class WorkerSaid(Exception):
+    """The worker is well and refuses: kind is bad_request, load, digest or check."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.message = message
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """What a worker loads. golden None: no set is known for the task. memory_bytes None: no limit is promised."""
+
+    folder: Path
+    model: str
+    version: str
+    golden: Path | None
+    memory_bytes: int | None
+
+    def header(self) -> Header:
+        return {
+            "op": "load",
+            "folder": str(self.folder),
+            "golden": str(self.golden) if self.golden else None,
+            "memory_bytes": self.memory_bytes,
+        }
+
+
+class Worker:
+    """A started worker whose model is loaded. Use `Worker.start`."""
+
+    def __init__(self, load: Load, process: Process) -> None:
+        self.load = load
+        self._process = process
+        self._turn = asyncio.Lock()
+        self._broken = False
+
+    @classmethod
+    async def start(cls, load: Load, *, timeout: float = START_S) -> Worker:
+        """Raises WorkerSaid (load, digest) or WorkerGone."""
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "fieldops.agent", "worker"),
+                stdin=PIPE,
+                stdout=PIPE,
+                limit=1 << 20,
+                start_new_session=True,  # Ctrl+C at the agent's terminal is the agent's business
+            )
+        except OSError as error:
+            raise WorkerGone(str(error)) from error
+        worker = cls(load, process)
+        try:
+            await worker.call(load.header(), timeout=timeout)
+        except BaseException:
+            await worker.stop()
+            raise
+        return worker
+
+    @property
+    def alive(self) -> bool:
+        return not self._broken and self._process.returncode is None
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    async def call(self, header: Header, body: bytes = b"", *, timeout: float) -> tuple[Header, bytes]:
+        """One exchange; calls wait for their turn in order. timeout: seconds, waiting included.
+
+        Raises WorkerSaid, WorkerGone, or TimeoutError when the turn did not come (the worker is well).
+        """
+        loop = asyncio.get_running_loop()
+        until = loop.time() + timeout
+        async with asyncio.timeout_at(until):
+            await self._turn.acquire()
+        try:
+            answer, data = await self._exchange(pack(header, body), until)
+        finally:
+            self._turn.release()
+        if not answer.get("ok", False):
+            raise WorkerSaid(str(answer.get("kind", "check")), str(answer.get("message", "")))
+        return answer, data
+
+    async def _exchange(self, message: bytes, until: float) -> tuple[Header, bytes]:
+        if not self.alive or self._process.stdin is None or self._process.stdout is None:
+            raise WorkerGone("it ended before")
+        finished = False
+        try:
+            async with asyncio.timeout_at(until):
+                self._process.stdin.write(message)
+                await self._process.stdin.drain()
+                answer = await receive(self._process.stdout)
+            finished = True
+        except TimeoutError as error:
+            raise WorkerGone("it did not answer in time") from error
+        except (PipeBroken, ConnectionError, RuntimeError) as error:  # RuntimeError: write after the transport closed
+            raise WorkerGone(str(error)) from error
+        finally:
+            if not finished:
+                self._kill()
+        return answer
+
+    def _kill(self) -> None:
+        self._broken = True
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+
+    async def stop(self) -> None:
+        """End it: closing its pipe lets it finish, then it is killed."""
+        self._broken = True
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+        try:
+            async with asyncio.timeout(STOP_S):
+                await self._process.wait()
+        except TimeoutError:
+            self._kill()
+            await self._process.wait()
