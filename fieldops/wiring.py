@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # types only: at run time each is imported by the property th
     from fieldops.edges.known_hosts import KnownHosts
     from fieldops.fleet import DeviceEntry, Inventory
     from fieldops.operations.gate import Gate
-    from fieldops.ports import Device, InventoryFile, Journal, Media, Runner, Store, Technician, Trust
+    from fieldops.ports import Device, InventoryFile, Media, Runner, Runs, Store, Technician, Trail, Trust
 
 T = TypeVar("T")
 
@@ -157,11 +157,19 @@ class Laptop:
         return PersonFile(self.config.person_key, self.signer.laptop, self.home / "cache" / "session.json")
 
     @once
-    def journal(self) -> Journal:
+    def journal(self) -> Trail:
         """Reading loads no cryptography: the key is asked for at the first append."""
         from fieldops.edges.journal import SqliteJournal
 
-        return SqliteJournal.open(self.home / "audit.db", lambda: self.signer, self.clock)
+        return SqliteJournal.open(self.home / "audit.db", lambda: self.signer, self.clock, self._witness_key)
+
+    def _witness_key(self, witness: str) -> bytes | None:
+        """The raw key of `device:<id>` where enrolment pinned its certificate."""
+        from fieldops.edges.keys import certificate_key
+
+        kind, _, device = witness.partition(":")
+        pin = self.pin_of(device) if kind == "device" else None
+        return certificate_key(pin) if pin is not None else None
 
     def gate(self) -> Gate:
         """With the policy as this laptop trusts it now."""
@@ -187,7 +195,14 @@ class Laptop:
     def media(self) -> Media:
         from fieldops.edges.usb import StickMedia
 
-        return StickMedia(self.config.stick_folders)
+        return StickMedia(also=self.config.stick_folders)
+
+    @once
+    def runs(self) -> Runs:
+        """Runbook runs of this laptop."""
+        from fieldops.edges.runs import RunFolder
+
+        return RunFolder(self.home / "runs", self.clock)
 
     @once
     def runner(self) -> Runner:
@@ -221,7 +236,7 @@ class Laptop:
             device.close()
 
     def _dial(self, entry: DeviceEntry, deadline: Deadline) -> Device:
-        pin = self.pin_of(entry)
+        pin = self.pin_of(entry.id)
         if entry.lan is not None and pin is not None:
             try:
                 return self._over_lan(entry, pin, deadline.within(LAN_TRY_S) if entry.ssh else deadline)
@@ -239,12 +254,12 @@ class Laptop:
             )
         return self._over_ssh(entry, deadline)
 
-    def pin_of(self, entry: DeviceEntry) -> str | None:
-        """The device's certificate (PEM) that enrolment pinned; None when it never was."""
-        if entry.id is None:
+    def pin_of(self, device: str | None) -> str | None:
+        """The certificate (PEM) that enrolment pinned for this device id; None when it never was."""
+        if device is None:
             return None
         try:
-            return (self.home / "trust" / "devices" / f"{entry.id}.pem").read_text(encoding="ascii")
+            return (self.home / "trust" / "devices" / f"{device}.pem").read_text(encoding="ascii")
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -259,11 +274,11 @@ class Laptop:
 
         return self_signed_certificate(self.signer, f"laptop-{self.signer.laptop}.fieldops.internal")
 
-    @once
     def known_hosts(self) -> KnownHosts:
+        """This laptop's own and the person's, as the files are now."""
         from fieldops.edges.known_hosts import KnownHosts
 
-        return KnownHosts(self.home / "known_hosts")
+        return KnownHosts.load([self.home / "known_hosts", Path.home() / ".ssh" / "known_hosts"])
 
     def identities(self) -> tuple[Path, ...]:
         """SSH keys offered to devices: as configured, else the person's, else the usual ones."""
@@ -286,7 +301,7 @@ class Laptop:
         from fieldops.edges.probe import BareDevice, find_agent
         from fieldops.edges.ssh import connect
 
-        link = connect(entry, known_hosts=self.known_hosts, identities=self.identities(), deadline=deadline)
+        link = connect(entry, known_hosts=self.known_hosts(), identities=self.identities(), deadline=deadline)
         agent = find_agent(link, deadline)
         if agent is None:
             return BareDevice(entry, link)
