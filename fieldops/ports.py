@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from fieldops.audit.entry import Draft, Entry
+from fieldops.bench import GoldenResult, Measured
 from fieldops.bundles.manifest import Manifest
 from fieldops.deadline import Deadline
 from fieldops.fleet import DeviceEntry, DeviceId, Inventory, LaptopId, Resources
@@ -161,7 +162,42 @@ class Journal(Protocol):
         """Keep what a device or the store cosigned. Not an entry."""
 
     def cosigned_size(self, witness: str) -> int:
-        """Largest size that witness cosigned; 0: none."""
+        """Largest size that witness cosigned; 0: none. `store:` without an id: any store."""
+
+
+@dataclass(frozen=True, slots=True)
+class Witnessed:
+    """A cosignature the journal keeps. witness: `device:<id>` or `store:<id>`; size: of the checkpoint it covers.
+
+    public_key: the witness's raw Ed25519 key; None when this laptop does not know it (any more).
+    """
+
+    witness: str
+    size: int
+    line: str
+    public_key: bytes | None
+
+
+class Trail(Journal, Protocol):
+    """The journal together with what proves it; what verifies and pushes the log needs this much."""
+
+    @property
+    def public_key(self) -> bytes:
+        """The log's own key, 32 raw bytes."""
+
+    def checkpoint_at(self, size: int) -> str:
+        """A signed note over the first `size` entries."""
+
+    def raw(self, after: int = 0, limit: int = 1000) -> list[tuple[int, bytes, bytes]]:
+        """(seq, bytes, kept leaf hash) as they stand in the file, whether or not they can be read as entries."""
+
+    def witnessed(self) -> list[Witnessed]: ...
+
+    def know_witness(self, witness: str, public_key: bytes) -> None:
+        """Keep the key of a witness; its id is the key's hash, so a wrong one raises UsageFault."""
+
+    def verify_signature(self, public_key: bytes, signature: bytes, message: bytes) -> bool:
+        """Ed25519."""
 
 
 class Technician(Protocol):
@@ -308,6 +344,19 @@ class Trust(Protocol):
     def policy_targets(self) -> Sequence[str]: ...
 
 
+# --- models on this machine ---------------------------------------------------------------------------------------------
+
+
+class Runner(Protocol):
+    """Inference on the laptop itself. Raises UsageFault, TrustRefused (a digest), DeviceCannot (does not load or run)."""
+
+    def measure(self, file: Path, *, samples: int, warmup: int, deadline: Deadline) -> Measured:
+        """One ONNX file with made-up inputs."""
+
+    def judge(self, folder: Path, manifest: Manifest, golden: bytes) -> GoldenResult:
+        """A bundle's files against a task's golden set."""
+
+
 # --- centre ------------------------------------------------------------------------------------------------------------
 
 
@@ -330,8 +379,18 @@ class Receipt:
     duplicate: int
 
 
+@dataclass(frozen=True, slots=True)
+class StoreIdentity:
+    """id: key_id(public_key)."""
+
+    id: str
+    public_key: bytes
+
+
 class Store(Protocol):
     """The central store. Raises StoreFault when away or refusing, CheckFailed (reason fork or gap) on disagreement."""
+
+    def identity(self, deadline: Deadline) -> StoreIdentity: ...
 
     def head(self, log: str, deadline: Deadline) -> Head: ...
 

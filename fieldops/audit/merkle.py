@@ -38,19 +38,19 @@ class Frontier:
 
     def append(self, leaf: bytes) -> Frontier:
         """leaf: 32 bytes of leaf_hash."""
-        nodes = [*self.nodes, leaf]
-        size = self.size
-        while size & 1:  # two subtrees of equal size become one
-            right = nodes.pop()
-            nodes[-1] = node_hash(nodes[-1], right)
-            size >>= 1
-        return Frontier(self.size + 1, tuple(nodes))
+        return self.extend((leaf,))
 
     def extend(self, leaves: Iterable[bytes]) -> Frontier:
-        frontier = self
+        nodes, size = list(self.nodes), self.size
         for leaf in leaves:
-            frontier = frontier.append(leaf)
-        return frontier
+            nodes.append(leaf)
+            pairs = size
+            while pairs & 1:  # two subtrees of equal size become one
+                right = nodes.pop()
+                nodes[-1] = node_hash(nodes[-1], right)
+                pairs >>= 1
+            size += 1
+        return Frontier(size, tuple(nodes))
 
     def root(self) -> bytes:
         if not self.nodes:

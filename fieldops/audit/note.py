@@ -29,7 +29,7 @@ _DASH = "\u2014 "
 _HASH = 4
 _TIME = 8
 _SIGNATURE = 64
-_ORIGIN = re.compile(r"fieldops/([a-z2-7]{52})/(0|[1-9]\d{0,8})")
+_ORIGIN = re.compile(r"fieldops/([a-z2-7]{52})/(0|[1-9]\d{0,17})")
 
 
 def origin(laptop: str, epoch: int) -> str:
