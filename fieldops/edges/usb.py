@@ -151,7 +151,7 @@ class StickMedia:
     also: further folders to look at, such as the sample fleet's stick. mounts None: where this system mounts media.
     """
 
-    def __init__(self, *, also: Sequence[Path] = (), mounts: Sequence[Path] | None = None) -> None:
+    def __init__(self, also: Sequence[Path] = (), *, mounts: Sequence[Path] | None = None) -> None:
         self._also = tuple(also)
         self._mounts = tuple(mounts) if mounts is not None else None
 

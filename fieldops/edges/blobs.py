@@ -1,0 +1,161 @@
+"""Verified copies by digest: `sha256/<hex>`, each read from its source once and hashed while it is written.
+
+A copy cut off stays as `<hex>.part` and goes on from there; what it holds is hashed again from this disk, never from the
+source. A name without `.part` is therefore always a whole, verified file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from fieldops.bundles.trust import SHA256_HEX, Target, refuse
+from fieldops.deadline import Deadline
+from fieldops.edges.disk import storage_faults, sync_folder
+from fieldops.errors import TrustRefused
+from fieldops.ports import Source
+
+_CHUNK_BYTES = 1 << 20
+
+OnBytes = Callable[[int], None]  # bytes of this file there so far
+
+
+@dataclass(frozen=True, slots=True)
+class BlobCache:
+    """folder holds `sha256/` and `bundles/`. One writer at a time: the caller holds the lock."""
+
+    folder: Path
+
+    def path(self, sha256: str) -> Path:
+        """Raises KeyError for what is no SHA-256."""
+        if not SHA256_HEX.fullmatch(sha256):
+            raise KeyError(sha256)
+        return self.folder / "sha256" / sha256
+
+    def open(self, sha256: str) -> BinaryIO:
+        """Raises KeyError when there is no verified copy."""
+        path = self.path(sha256)
+        try:
+            return path.open("rb")
+        except FileNotFoundError:
+            raise KeyError(sha256) from None
+
+    def read(self, target: Target) -> bytes:
+        """A verified target's bytes, hashed again. Raises TrustRefused (missing, hash_mismatch), StorageFault."""
+        path = self.path(target.sha256)
+        with storage_faults(path):
+            try:
+                data = path.read_bytes()
+            except FileNotFoundError:
+                raise refuse("missing", f"there is no copy of {target.name} here") from None
+        if hashlib.sha256(data).hexdigest() != target.sha256:
+            raise refuse("hash_mismatch", f"the copy of {target.name} on this disk is damaged")
+        return data
+
+    def holds(self, target: Target) -> bool:
+        """A whole copy is there and its bytes are right; a damaged one is removed."""
+        path = self.path(target.sha256)
+        with storage_faults(path):
+            try:
+                if path.stat().st_size == target.size and _digest(path) == target.sha256:
+                    return True
+                path.unlink()
+            except FileNotFoundError:
+                return False
+        return False
+
+    def copy(self, source: Source, target: Target, deadline: Deadline, on_bytes: OnBytes | None = None) -> Path:
+        """The verified copy, brought from source unless it is here. Raises TrustRefused, StorageFault, DeadlinePassed, Cancelled."""
+        path = self.path(target.sha256)
+        if self.holds(target):
+            if on_bytes:
+                on_bytes(target.size)
+            return path
+        part = path.with_name(f"{path.name}.part")
+        with storage_faults(part):
+            part.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            try:
+                _fill(part, source, target, deadline, on_bytes)
+            except TrustRefused as error:
+                if error.reason in {"too_long", "hash_mismatch"}:  # nothing in it can be gone on with
+                    part.unlink(missing_ok=True)
+                raise
+            part.replace(path)
+            sync_folder(path.parent)
+        return path
+
+    def gather(self, name: str, files: Iterable[tuple[str, str]]) -> Path:
+        """`bundles/<name>/` with the blobs under their base names. files: (base name, sha256) of copies that are here."""
+        folder = self.folder / "bundles" / name
+        with storage_faults(folder):
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            for base, sha256 in files:
+                _link(self.path(sha256), folder / base)
+            sync_folder(folder)
+            sync_folder(folder.parent)
+        return folder
+
+
+def _fill(part: Path, source: Source, target: Target, deadline: Deadline, on_bytes: OnBytes | None) -> None:
+    """Bring part up to the target's size; fsynced and hashed when this returns."""
+    descriptor = os.open(part, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0), 0o600)
+    with os.fdopen(descriptor, "r+b") as file:
+        digest, have = _resume(file, target.size)
+        if have < target.size or target.size == 0:
+            for chunk in source.chunks(target.path, have):
+                deadline.check(f"{target.name} from {source.name}")
+                have += len(chunk)
+                if have > target.size:
+                    raise refuse("too_long", f"{target.name} on {source.name} is longer than the {target.size} bytes signed")
+                digest.update(chunk)
+                file.write(chunk)
+                if on_bytes:
+                    on_bytes(have)
+        file.flush()
+        os.fsync(file.fileno())
+    if have < target.size:
+        raise refuse("hash_mismatch", f"{target.name} on {source.name} is cut off: {have} of {target.size} bytes")
+    if digest.hexdigest() != target.sha256:
+        raise refuse("hash_mismatch", f"{target.name} on {source.name} is not the file that was signed")
+
+
+def _resume(file: BinaryIO, size: int) -> tuple[hashlib._Hash, int]:
+    """The digest over what a cut-off copy left, and its length; one that is too long starts anew."""
+    digest = hashlib.sha256()
+    have = 0
+    while chunk := file.read(_CHUNK_BYTES):
+        digest.update(chunk)
+        have += len(chunk)
+    if have > size:
+        file.seek(0)
+        file.truncate()
+        return hashlib.sha256(), 0
+    return digest, have
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _link(blob: Path, place: Path) -> None:
+    """A hard link where the file system has them, else a copy; whole under its name in both cases."""
+    if place.exists():
+        if place.samefile(blob):
+            return
+        place.unlink()
+    part = place.with_name(f".{place.name}.part")
+    part.unlink(missing_ok=True)
+    try:
+        part.hardlink_to(blob)
+    except OSError:  # FAT, or a file system that limits links
+        with blob.open("rb") as source, part.open("wb") as copy:
+            shutil.copyfileobj(source, copy, _CHUNK_BYTES)
+            copy.flush()
+            os.fsync(copy.fileno())
+    part.replace(place)
