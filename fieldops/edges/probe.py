@@ -1,0 +1,297 @@
+"""What a device without an agent tells: one POSIX sh script in one command, `key=value` lines, `end=1` last.
+
+Runs under busybox sh, dash, bash and mksh, writes nothing, needs nothing but what every Linux has, and starts almost no
+process (a value is read by the shell itself). Values are the device's words: control characters are stripped here, before
+anything reaches a screen. FIELDOPS_PROBE_ROOT on the device prefixes /proc and /sys, so that a tree can stand for a board.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import NoReturn
+
+from fieldops.deadline import Deadline
+from fieldops.edges.agent_api import AgentDevice, Pipe
+from fieldops.edges.known_hosts import KnownHosts
+from fieldops.edges.ssh import SshLink, connect
+from fieldops.errors import DeviceCannot, LinkFault, MalformedReply, NotAuthorised
+from fieldops.fleet import DeviceEntry, DeviceId, Resources, key_id
+from fieldops.ports import Grant, OnProgress, Payload
+from fieldops.steps import Step
+from fieldops.wire import DriftReports, Hello, JournalPage, ModelsReport, StepRecord, TrustStatus, b64
+
+SCRIPT = r"""LC_ALL=C; export LC_ALL
+R=${FIELDOPS_PROBE_ROOT:-}
+NL='
+'
+p() { k=$1; set -f; IFS=$NL; set -- $2; IFS=' '; printf '%s=%s\n' "$k" "$*"; set +f; IFS=" 	$NL"; }
+r() { x=; [ -r "$1" ] || return 1; IFS= read -r x 2>/dev/null <"$1" || [ -n "$x" ]; }
+f() { r "$2" && p "$1" "$x"; }
+p v 1
+p host "$(uname -n)"
+p kernel "$(uname -sr)"
+p machine "$(uname -m)"
+p time "$(date +%s)"
+f boot_id "$R/proc/sys/kernel/random/boot_id"
+f uptime "$R/proc/uptime"
+f load "$R/proc/loadavg"
+f stat "$R/proc/stat"
+if [ -r "$R/proc/stat" ]; then n=0; while read -r k _; do case $k in cpu[0-9]*) n=$((n+1));; esac; done <"$R/proc/stat"; p cpus "$n"; fi
+if [ -r "$R/proc/meminfo" ]; then while read -r k v _; do case $k in MemTotal:) p mem_total "$v";; MemAvailable:) p mem_available "$v";; esac; done <"$R/proc/meminfo"; fi
+for z in "$R"/sys/class/thermal/thermal_zone*/temp "$R"/sys/class/hwmon/hwmon*/temp*_input; do f temp "$z"; done
+for z in "$R"/sys/class/thermal/thermal_zone*/trip_point_*_type; do
+ r "$z" && case $x in passive|hot|critical) f limit "${z%_type}_temp";; esac; done
+for z in "$R"/sys/class/thermal/cooling_device*/type; do
+ r "$z" && case $x in *rocessor*|*cpufreq*|cpu*) f cooling "${z%type}cur_state";; esac; done
+f pi_throttled "$R/sys/devices/platform/soc/soc:firmware/get_throttled"
+f khz "$R/sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq"
+f khz_max "$R/sys/devices/system/cpu/cpu0/cpufreq/cpuinfo_max_freq"
+D=/var/lib/fieldops-agent; [ -d "$D" ] || D=/
+df -Pk "$D" 2>/dev/null | { read -r _; read -r _ t _ a _ && p disk "$t $a"; }
+for d in "${FIELDOPS_AGENT_RUNTIME:-}" /run/fieldops-agent "${XDG_RUNTIME_DIR:-}/fieldops-agent" "/run/user/$(id -u)/fieldops-agent"; do
+ [ -S "$d/agent.sock" ] && { p socket "$d/agent.sock"; if [ -w "$d/agent.sock" ]; then p may 1; else p may 0; fi; break; }; done
+a=${FIELDOPS_AGENT_PROGRAM:-}; [ -n "$a" ] || a=$(command -v fieldops-agent 2>/dev/null) || a=
+p program "$a"
+p end 1
+"""
+
+_VALUE_LIMIT = 512
+_PI_BITS = {0: "under-voltage", 1: "frequency capped", 2: "throttled", 3: "soft temperature limit"}
+
+
+@dataclass(frozen=True, slots=True)
+class AgentPlace:
+    """socket: path of agent.sock on the device. program: command of the agent there, "" when not found."""
+
+    socket: str
+    program: str
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Values by key; a key that repeats keeps all, in order."""
+
+    values: dict[str, list[str]] = field(default_factory=dict)
+
+    def text(self, key: str) -> str:
+        found = self.values.get(key)
+        return found[0] if found else ""
+
+    def number(self, key: str, place: int = 0) -> float | None:
+        """The place-th word of a value as a number; None when absent or no number."""
+        words = self.text(key).split()
+        return _number(words[place]) if place < len(words) else None
+
+    def numbers(self, key: str) -> list[float]:
+        return [number for text in self.values.get(key, []) if (number := _number(text)) is not None]
+
+
+def _number(text: str) -> float | None:
+    """Plain decimals only: float() also takes `nan`, `inf` and underscores."""
+    return float(text) if re.fullmatch(r"-?\d{1,18}(\.\d{1,9})?", text) else None
+
+
+def parse(output: bytes, device: str) -> Facts:
+    """Raises MalformedReply when the script did not reach its end."""
+    values: dict[str, list[str]] = {}
+    for line in output.decode("utf-8", "replace").splitlines():
+        key, equals, value = line.partition("=")
+        if equals and re.fullmatch(r"[a-z_]{1,16}", key):
+            clean = "".join(char for char in value if char.isprintable())[:_VALUE_LIMIT].strip()
+            values.setdefault(key, []).append(clean)
+    if values.get("v") != ["1"] or values.get("end") != ["1"]:
+        raise MalformedReply(
+            "the facts are not complete", next_step="check that the login's shell is a POSIX shell", device=device
+        )
+    return Facts(values)
+
+
+def resources_of(facts: Facts, before: Facts | None = None) -> Resources:
+    """before: an earlier reading; without one the processor's load in percent is not known."""
+    temps = [value / 1000 for value in facts.numbers("temp") if -40_000 <= value <= 200_000]
+    limits = [value / 1000 for value in facts.numbers("limit") if value > 0]
+    throttled, reason = _throttled(facts)
+    return Resources(
+        read_at=facts.number("time") or 0.0,
+        boot_id=facts.text("boot_id"),
+        uptime_s=facts.number("uptime") or 0.0,
+        cpu_count=int(facts.number("cpus") or 1),
+        cpu_pct=_busy(before, facts) if before is not None else None,
+        load_1m=facts.number("load"),
+        mem_total_bytes=_kib(facts.number("mem_total")),
+        mem_available_bytes=_kib(facts.number("mem_available")),
+        disk_total_bytes=_kib(facts.number("disk")),
+        disk_free_bytes=_kib(facts.number("disk", 1)),
+        soc_temp_c=max(temps, default=None),
+        temp_limit_c=min(limits, default=None),
+        throttled=throttled,
+        throttle_reason=reason,
+        clock_mhz=_scaled(facts.number("khz"), 1000),
+        clock_max_mhz=_scaled(facts.number("khz_max"), 1000),
+    )
+
+
+def _kib(value: float | None) -> int | None:
+    return None if value is None else int(value) * 1024
+
+
+def _scaled(value: float | None, by: float) -> float | None:
+    return None if value is None else value / by
+
+
+def _throttled(facts: Facts) -> tuple[bool | None, str]:
+    """None: the board does not say."""
+    bits = facts.text("pi_throttled")
+    if re.fullmatch(r"(0x)?[0-9a-fA-F]{1,8}", bits):
+        said = [word for bit, word in _PI_BITS.items() if int(bits, 16) >> bit & 1]
+        return bool(said), ", ".join(said)
+    coolers = facts.numbers("cooling")
+    if not coolers:
+        return None, ""
+    return any(coolers), "cooling by lower frequency" if any(coolers) else ""
+
+
+def _busy(before: Facts, after: Facts) -> float | None:
+    """Percent of all cores between two readings of /proc/stat (user nice system idle iowait irq softirq steal)."""
+    pairs = [(before.number("stat", place), after.number("stat", place)) for place in range(1, 9)]
+    spent = [late - early for early, late in pairs if early is not None and late is not None]
+    if len(spent) < 4 or sum(spent) <= 0 or before.text("boot_id") != after.text("boot_id"):
+        return None
+    idle = spent[3] + (spent[4] if len(spent) > 4 else 0)
+    return min(100.0, max(0.0, 100.0 * (1 - idle / sum(spent))))
+
+
+# --- over a link ---------------------------------------------------------------------------------------------------------
+
+
+def read_facts(link: SshLink, deadline: Deadline) -> Facts:
+    return parse(link.run(SCRIPT, deadline).out, link.device)
+
+
+def find_agent(link: SshLink, deadline: Deadline) -> AgentPlace | None:
+    """Where the agent listens; None when there is none. Raises NotAuthorised when this login may not use its socket."""
+    facts = read_facts(link, deadline)
+    socket = facts.text("socket")
+    if not socket:
+        return None
+    if facts.text("may") == "0":
+        raise NotAuthorised(
+            f"an agent runs there, but this login may not use {socket}",
+            reason="login_refused",
+            next_step="add the login to the group of the agent's socket, then log in again",
+            device=link.device,
+        )
+    return AgentPlace(socket, facts.text("program"))
+
+
+def ssh_device(
+    entry: DeviceEntry, *, known_hosts: KnownHosts, identities: Sequence[Path], deadline: Deadline
+) -> AgentDevice | BareDevice:
+    """The device over SSH: its agent where one runs, else bare. A lost link is made anew while a change is under way."""
+
+    def open_pipe(until: Deadline) -> tuple[SshLink, Pipe | None]:
+        link = connect(entry, known_hosts=known_hosts, identities=identities, deadline=until)
+        try:
+            place = find_agent(link, until)
+        except BaseException:
+            link.close()
+            raise
+        return link, Pipe(link.http(place.socket, program=place.program), link.close) if place else None
+
+    def reconnect(until: Deadline) -> Pipe:
+        link, pipe = open_pipe(until)
+        if pipe is None:
+            link.close()
+            raise LinkFault(
+                "its agent is not running any more",
+                reason="no_agent",
+                next_step="look at the device: fieldops-agent status",
+                device=entry.name,
+            )
+        return pipe
+
+    link, pipe = open_pipe(deadline)
+    if pipe is None:
+        return BareDevice(entry, link)
+    return AgentDevice(entry, "ssh", pipe.client, pipe.close, also=frozenset({key_id(link.host_key[1])}), reconnect=reconnect)
+
+
+class BareDevice:
+    """Implements ports.Device for a device without an agent: it can be looked at, not changed."""
+
+    def __init__(self, entry: DeviceEntry, link: SshLink) -> None:
+        self._entry = entry if entry.id else replace(entry, id=DeviceId(key_id(link.host_key[1])))
+        self._ssh = link
+        self._last: Facts | None = None
+
+    @property
+    def entry(self) -> DeviceEntry:
+        return self._entry
+
+    @property
+    def link(self) -> str:
+        return "bare"
+
+    def close(self) -> None:
+        self._ssh.close()
+
+    def hello(self, deadline: Deadline) -> Hello:
+        """Its id is its host key's; versions (0, 0) say that no agent answered."""
+        facts = read_facts(self._ssh, deadline)
+        blob = self._ssh.host_key[1]
+        return Hello(
+            device=key_id(blob),
+            public_key=b64(blob),
+            versions=(0, 0),
+            agent="",
+            enrolled=False,
+            boot_id=facts.text("boot_id"),
+            time=facts.number("time") or 0.0,
+            device_class=self._entry.device_class,
+            label=facts.text("host"),
+        )
+
+    def resources(self, deadline: Deadline) -> Resources:
+        facts = read_facts(self._ssh, deadline)
+        before, self._last = self._last, facts
+        return resources_of(facts, before)
+
+    def models(self, deadline: Deadline) -> ModelsReport:  # noqa: ARG002 - the port's signature, as all below
+        self._no_agent("models")
+
+    def drift(self, deadline: Deadline, model: str | None = None) -> DriftReports:  # noqa: ARG002
+        self._no_agent("drift")
+
+    def journal(self, after: int, deadline: Deadline) -> JournalPage:  # noqa: ARG002
+        self._no_agent("a journal")
+
+    def trust(self, deadline: Deadline) -> TrustStatus:  # noqa: ARG002
+        self._no_agent("a trust state")
+
+    def logs(self, lines: int, deadline: Deadline) -> list[str]:  # noqa: ARG002
+        self._no_agent("an agent's log")
+
+    def record(self, step_id: str, deadline: Deadline) -> StepRecord | None:  # noqa: ARG002
+        self._no_agent("records of changes")
+
+    def apply(
+        self,
+        grant: Grant,  # noqa: ARG002
+        step: Step,  # noqa: ARG002
+        deadline: Deadline,  # noqa: ARG002
+        *,
+        payload: Payload | None = None,  # noqa: ARG002
+        progress: OnProgress | None = None,  # noqa: ARG002
+    ) -> StepRecord:
+        self._no_agent("a way to change it")
+
+    def _no_agent(self, what: str) -> NoReturn:
+        raise DeviceCannot(
+            f"no agent runs there, so there is no {what.removeprefix('a ').removeprefix('an ')}",
+            reason="no_agent",
+            next_step=f"install and enrol the agent: fieldops device enrol {self._entry.name}",
+            device=self._entry.name,
+        )
