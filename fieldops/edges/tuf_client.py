@@ -170,11 +170,28 @@ class TrustStore:
             self._advance(source, deadline, bring_policy=True)
         return self.facts()
 
-    def advance(self, source: Source | None, deadline: Deadline) -> Verified:
-        """Metadata only: of own state, or of the newer of it and source. For a device, which gets the policy's files later."""
+    def advance(self, source: Source | None, deadline: Deadline) -> tuple[Verified, bool]:
+        """Metadata only, of own state or of the newer of it and source; True: the source is the older one.
+
+        For a device, which gets the policy's files afterwards.
+        """
         with self._held(deadline):
-            verified, _ = self._advance(source, deadline, bring_policy=False)
-        return verified
+            return self._advance(source, deadline, bring_policy=False)
+
+    def signed_bundle(
+        self, verified: Verified, ref: BundleRef, channel: str | None, source: Source | None, *, outdated: bool = False
+    ) -> SignedBundle:
+        """The wanted version, by metadata alone. Raises TrustRefused: unknown_target, expired, rollback."""
+        bundle = find_bundle([target for target in verified.targets if target.role not in verified.lapsed], ref, channel)
+        if bundle is not None:
+            return bundle
+        lapsed = find_bundle(verified.targets, ref, channel)
+        if lapsed is not None:
+            raise refuse("expired", f"channel {lapsed.channel}: {verified.lapsed[lapsed.files[0].role]}")
+        name = f"{ref.model}@{ref.version}"
+        if source is not None and outdated and find_bundle(_claimed_targets(source), ref, channel) is not None:
+            raise refuse("rollback", f"{name} is no longer in the newest signed metadata; {source.name} is older")
+        raise refuse("unknown_target", f"no signed {name}{f' in channel {channel}' if channel else ''}")
 
     def raise_floor(self, to: float) -> None:
         """A store's receipt proves that it is at least this late."""
@@ -220,25 +237,11 @@ class TrustStore:
         wanted = bundle_ref(ref)
         with self._held(deadline):
             verified, outdated = self._advance(source, deadline, bring_policy=True)
-            bundle = self._wanted(verified, wanted, channel, source, outdated=outdated)
+            bundle = self.signed_bundle(verified, wanted, channel, source, outdated=outdated)
+            check_usable(bundle)
             return self._bring(bundle, source, deadline, progress)
 
     # --- one bundle -------------------------------------------------------------------------------------------------
-
-    def _wanted(self, verified: Verified, ref: BundleRef, channel: str | None, source: Source, *, outdated: bool) -> SignedBundle:
-        bundle = find_bundle([target for target in verified.targets if target.role not in verified.lapsed], ref, channel)
-        if bundle is not None:
-            check_usable(bundle)
-            return bundle
-        lapsed = find_bundle(verified.targets, ref, channel)
-        if lapsed is not None:
-            raise refuse("expired", f"{source.name}: {verified.lapsed[lapsed.files[0].role]}")
-        where = f" in channel {channel}" if channel else ""
-        if outdated and find_bundle(_claimed_targets(source), ref, channel) is not None:
-            raise refuse(
-                "rollback", f"{ref.model}@{ref.version} is no longer in the newest signed metadata; {source.name} is older"
-            )
-        raise refuse("unknown_target", f"no signed {ref.model}@{ref.version}{where}")
 
     def _bring(self, bundle: SignedBundle, source: Source, deadline: Deadline, progress: OnProgress | None) -> TrustedBundle:
         total = bundle.size_bytes

@@ -78,6 +78,25 @@ class FolderSource:
 
 
 @dataclass(frozen=True, slots=True)
+class LooseMetadata:
+    """Metadata alone, with its files directly in a folder, as they were uploaded to a device. Implements ports.Source."""
+
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        return "the uploaded metadata"
+
+    def read(self, path: str, limit: int) -> bytes:
+        return _read(self, path, limit)
+
+    def chunks(self, path: str, offset: int) -> Iterator[bytes]:
+        if not path.startswith("metadata/"):
+            raise refuse("missing", f"{path} is no metadata")
+        yield from FolderSource(self.folder).chunks(path.removeprefix("metadata/"), offset)
+
+
+@dataclass(frozen=True, slots=True)
 class HttpSource:
     """A repository behind a site server, in the same layout. Implements ports.Source.
 
