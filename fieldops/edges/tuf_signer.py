@@ -123,16 +123,18 @@ class ReleaseRepo:
     # --- changing -------------------------------------------------------------------------------------------------
 
     def add_bundle(self, channel: str, folder: Path, manifest: Manifest) -> Manifest:
-        """Copy a bundle's files and list them in the channel's draft. Returns the manifest as it will be signed.
+        """Copy the files a manifest names and list them in the channel's draft. Returns the manifest as it will be signed.
 
-        The manifest's `files` are filled from the folder when empty, else they must agree with it.
+        Whatever else lies in the folder stays there. The manifest's `files` are filled when empty, else they must agree.
         """
-        entries = [_entry(path) for path in sorted(folder.iterdir()) if path.is_file() and path.name != MANIFEST_FILE]
+        entries = [_entry(folder / name) for name in payload_names(manifest)]
         if manifest.files and {(e.name, e.sha256, e.size) for e in manifest.files} != {
             (e.name, e.sha256, e.size) for e in entries
         }:
             raise UsageFault(
-                "the manifest lists other files than the folder holds", next_step="leave `files` empty to have it filled"
+                f"the manifest of {manifest.model}@{manifest.version} lists other files than {folder} holds",
+                reason="bad_manifest",
+                next_step="leave `files` empty to have it filled",
             )
         manifest = msgspec.structs.replace(manifest, files=entries)
         text = msgspec.json.format(msgspec.json.encode(manifest), indent=1)
@@ -159,6 +161,16 @@ class ReleaseRepo:
             raise refuse("bad_name", f"{name} is not below policy/")
         with self._edit(POLICY_CHANNEL) as signed:
             signed.targets[name] = self._store(name, data)
+
+    def policy_target(self, name: str) -> bytes:
+        """A target of the policy, as drafted or else as published. Raises UsageFault when there is none."""
+        path = self.repo / "drafts" / f"{POLICY_CHANNEL}.json"
+        signed = (Metadata[Any].from_file(str(path)) if path.exists() else self._latest(POLICY_CHANNEL)).signed
+        info = signed.targets.get(name)
+        if info is None:
+            raise UsageFault(f"the policy has no {name}", reason="unknown_target", next_step="add it to the policy first")
+        with storage_faults(self.repo):
+            return (self.repo / target_name(name).stored_as(info.hashes["sha256"])).read_bytes()
 
     def withdraw(self, ref: str, channel: str) -> None:
         """Keep the version listed and say that nobody may take it: a device then knows why."""
@@ -431,7 +443,19 @@ def _load_key(path: Path) -> CryptoSigner:
     return CryptoSigner(private)
 
 
+def payload_names(manifest: Manifest) -> list[str]:
+    """The files a bundle consists of, beside its manifest; each once, sorted."""
+    more = (manifest.replay, manifest.sketch, manifest.card)
+    return sorted({tier.file for tier in manifest.tiers} | {name for name in more if name} | {e.name for e in manifest.files})
+
+
 def _entry(path: Path) -> FileEntry:
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return FileEntry(name=path.name, sha256=digest, size=path.stat().st_size)
+    try:
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            size = os.fstat(file.fileno()).st_size
+    except OSError as error:
+        raise UsageFault(
+            f"{path}: {error.strerror or error}", reason="no_file", next_step="put the file there, or correct its name"
+        ) from error
+    return FileEntry(name=path.name, sha256=digest, size=size)
