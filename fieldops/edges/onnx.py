@@ -554,11 +554,16 @@ class Observer:
         self._outputs: list[npt.NDArray[np.float64]] = []
         self._waiting = 0
         self._waiting_bytes = 0
-        self.n = 0
+        self._counted = 0
         self._clear()
 
+    @property
+    def n(self) -> int:
+        """Requests since the last window."""
+        return self._counted + self._waiting
+
     def _clear(self) -> None:
-        self.n = 0
+        self._counted = 0
         self._counts = {feature.name: [0] * (len(feature.edges) + 2) for feature in self._reference.features}
 
     def add(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> None:
@@ -579,7 +584,7 @@ class Observer:
             found = count(values_of(feature.source, inputs, outputs), feature.edges)
             total = self._counts[feature.name]
             self._counts[feature.name] = [a + b for a, b in zip(total, found, strict=True)]
-        self.n += self._waiting
+        self._counted += self._waiting
         self._inputs.clear()
         self._outputs.clear()
         self._waiting = self._waiting_bytes = 0
@@ -587,6 +592,6 @@ class Observer:
     def window(self, started: float, ended: float) -> Window:
         """What was counted since the last window, which ends with this call. started, ended: Unix seconds."""
         self._count()
-        made = Window(started=started, ended=ended, n=self.n, counts=self._counts)
+        made = Window(started=started, ended=ended, n=self._counted, counts=self._counts)
         self._clear()
         return made
