@@ -20,10 +20,13 @@ from fieldops.errors import Cancelled, LinkFault, StorageFault, StoreFault, Usag
 
 if TYPE_CHECKING:  # types only: at run time each is imported by the property that makes one
     from fieldops.config import Config
+    from fieldops.edges.bench_records import BenchRecords
     from fieldops.edges.keys import Ed25519Signer
     from fieldops.edges.known_hosts import KnownHosts
+    from fieldops.edges.tuf_signer import ReleaseRepo
     from fieldops.fleet import DeviceEntry, Inventory
     from fieldops.operations.gate import Gate
+    from fieldops.operations.hostkeys import OfferedKey
     from fieldops.ports import Device, InventoryFile, Media, Runner, Runs, Store, Technician, Trail, Trust
 
 T = TypeVar("T")
@@ -205,6 +208,13 @@ class Laptop:
         return RunFolder(self.home / "runs", self.clock)
 
     @once
+    def benchmarks(self) -> BenchRecords:
+        """The runs `fieldops bench` took here."""
+        from fieldops.edges.bench_records import BenchRecords
+
+        return BenchRecords(self.home / "runs" / "bench", self.clock)
+
+    @once
     def runner(self) -> Runner:
         from fieldops.edges.onnx import OnnxRunner
 
@@ -290,22 +300,40 @@ class Laptop:
         return tuple(path for path in usual if path.is_file())
 
     def _over_lan(self, entry: DeviceEntry, pin: str, deadline: Deadline) -> Device:
-        from fieldops.edges.agent_api import AgentDevice
-        from fieldops.edges.lan import lan_client
+        from fieldops.edges.lan import lan_device
 
-        client = lan_client(entry, pin, self.certificate, self.home / "keys" / "laptop.key", deadline)
-        return AgentDevice(entry, "lan", client, client.close)
+        return lan_device(entry, pin, self.certificate, self.home / "keys" / "laptop.key", deadline)
 
     def _over_ssh(self, entry: DeviceEntry, deadline: Deadline) -> Device:
-        from fieldops.edges.agent_api import AgentDevice
-        from fieldops.edges.probe import BareDevice, find_agent
-        from fieldops.edges.ssh import connect
+        from fieldops.edges.probe import ssh_device
 
-        link = connect(entry, known_hosts=self.known_hosts(), identities=self.identities(), deadline=deadline)
-        agent = find_agent(link, deadline)
-        if agent is None:
-            return BareDevice(entry, link)
-        return AgentDevice(entry, "ssh", link.http(agent.socket), link.close)
+        return ssh_device(entry, known_hosts=self.known_hosts(), identities=self.identities(), deadline=deadline)
+
+    def host_key(self, entry: DeviceEntry, deadline: Deadline) -> OfferedKey:
+        """What the host shows now, without logging in, and what is known of it. Raises LinkFault."""
+        from fieldops.edges.keys import ssh_fingerprint
+        from fieldops.edges.ssh import host_key
+        from fieldops.operations.hostkeys import OfferedKey
+
+        key_type, blob = host_key(entry, deadline)
+        assert entry.ssh is not None  # host_key() refused it
+        verdict = self.known_hosts().verify(entry.ssh.host, entry.ssh.port, blob)
+        known = tuple(ssh_fingerprint(key) for _, key in verdict.known)
+        return OfferedKey(key_type, blob, ssh_fingerprint(blob), verdict.kind, known)
+
+    # --- the release team's side -------------------------------------------------------------------------------------------------
+
+    def release(self, repo: Path, keys: Path) -> ReleaseRepo:
+        """Raises UsageFault when there is no repository."""
+        from fieldops.edges.tuf_signer import ReleaseRepo
+
+        return ReleaseRepo(repo, keys, self.clock)
+
+    def new_release(self, repo: Path, keys: Path) -> ReleaseRepo:
+        """With new keys. Raises UsageFault when there is a repository already."""
+        from fieldops.edges.tuf_signer import ReleaseRepo
+
+        return ReleaseRepo.init(repo, keys, self.clock)
 
 
 def main_of_store(arguments: list[str]) -> int:

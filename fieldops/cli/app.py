@@ -1,0 +1,134 @@
+"""The `fieldops` command: which verbs there are. Each verb's file is imported when that verb runs, and `--help` imports none.
+
+Help is plain text: rich costs more start-up than all else together, and pipes and screen readers want none of its boxes.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+os.environ["TYPER_USE_RICH"] = "0"  # read once, when typer is imported
+
+import typer
+from typer.core import TyperGroup
+from typer.main import get_command
+
+from fieldops.cli.diagnostics import ended
+
+if TYPE_CHECKING:
+    from typer._click import Command, Context, HelpFormatter
+
+# verb -> what its help line says; the file has the verb's name. In the order of a visit.
+VERBS: dict[str, str] = {
+    "device": "The inventory: list, add, remove, discover, trust, enrol, show.",
+    "resources": "CPU, memory, disk, temperature and answers of devices.",
+    "models": "Which model versions devices run, hold, and could go back to.",
+    "drift": "Whether the data or the hardware changed, with the evidence.",
+    "logs": "What the agent logged, or did by itself.",
+    "bench": "Measure a model on a device or a file here: run, list, compare, baseline.",
+    "stick": "What a USB stick offers: list, verify.",
+    "sideload": "Put a signed model version onto devices.",
+    "rollback": "Go back to the last-good version, or to a listed one.",
+    "runbook": "Signed procedures: list, check, plan, run, resume, status.",
+    "audit": "The record of every change: list, verify, sync.",
+    "policy": "The root of trust and the signed rules: pin, show, check.",
+    "config": "This laptop's settings: path, show, check.",
+    "release": "For the release team: make and sign what goes onto sticks.",
+    "central": "The central store: serve.",
+    "demo": "A sample fleet of real agents on this machine, and a tour.",
+}
+
+
+class Verbs(TyperGroup):
+    """Knows the verbs by name; imports the one that is asked for."""
+
+    def list_commands(self, ctx: Context) -> list[str]:  # noqa: ARG002
+        return [*VERBS, "agent"]
+
+    def get_command(self, ctx: Context, cmd_name: str) -> Command | None:  # noqa: ARG002
+        if cmd_name not in VERBS:
+            return None
+        module = importlib.import_module(f"fieldops.cli.{cmd_name}")
+        command = get_command(module.app)
+        command.name = cmd_name
+        command.help = command.help or VERBS[cmd_name]
+        return command
+
+    def format_commands(self, ctx: Context, formatter: HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Verbs"):
+            formatter.write_dl([*VERBS.items(), ("agent", "The device's own program (`fieldops-agent`).")])
+
+
+app = typer.Typer(
+    cls=Verbs,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Home = Annotated[
+    Path | None,
+    typer.Option(
+        "--home", metavar="DIR", help="Where this laptop's files are. Default: $FIELDOPS_HOME, else the user's data folder."
+    ),
+]
+
+
+@app.callback(epilog="Without a verb: the console. Every verb has --help. Exit codes: docs/exit-codes.md.")
+def fieldops(
+    context: typer.Context,
+    home: Home = None,
+    version: Annotated[bool, typer.Option("--version", "-V", help="Print the version.")] = False,
+) -> int:
+    """See, benchmark, sideload and roll back models on devices in the field, and prove what was done. Works offline."""
+    if version:
+        from fieldops import __version__
+        from fieldops.cli.output import line
+
+        line(f"fieldops {__version__}")
+        raise typer.Exit
+    if context.invoked_subcommand is not None:
+        return 0
+    from fieldops.tui.app import run as console
+
+    return console(home)
+
+
+def run() -> None:
+    """Run the command line of this process, and end it with the exit code of what happened."""
+    sys.exit(main(sys.argv[1:]))
+
+
+def main(words: list[str]) -> int:
+    """The exit code. Never raises."""
+    before_dashes = words[: words.index("--")] if "--" in words else words
+    return ended(
+        lambda: get_command(app).main(home_first(words), prog_name="fieldops", standalone_mode=False),
+        as_json="--json" in before_dashes,
+    )
+
+
+def home_first(words: list[str]) -> list[str]:
+    """`--home DIR` may stand anywhere before `--`; typer wants it before the verb."""
+    moved: list[str] = []
+    rest: list[str] = []
+    at = 0
+    while at < len(words):
+        word = words[at]
+        if word == "--":
+            rest += words[at:]
+            break
+        if word == "--home" and at + 1 < len(words):
+            moved += [word, words[at + 1]]
+            at += 1
+        elif word.startswith("--home="):
+            moved.append(word)
+        else:
+            rest.append(word)
+        at += 1
+    return [*moved, *rest]

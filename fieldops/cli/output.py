@@ -1,0 +1,113 @@
+"""stdout, and nothing else: tables of plain text aligned by spaces, and `--json` documents. Nothing here asks or decides.
+
+What devices and sticks say is printed with its control characters replaced, so that no label can move the cursor.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+import unicodedata
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+UNKNOWN = "-"
+
+
+def clean(text: object) -> str:
+    """One line of printable text; a control or formatting character becomes U+FFFD, a line break a space."""
+    plain = str(text)
+    if plain.isprintable():
+        return plain
+    return "".join(char if char.isprintable() else " " if char in "\r\n\t" else "\ufffd" for char in plain)
+
+
+def width(text: str) -> int:
+    """Columns on a terminal: wide characters take two, combining ones none."""
+    if text.isascii():
+        return len(text)
+    return sum(0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text)
+
+
+def line(text: object = "") -> None:
+    sys.stdout.write(f"{clean(text)}\n")
+
+
+def table(headers: Sequence[str], rows: Iterable[Sequence[object]], *, empty: str = "") -> None:
+    """Columns two spaces apart. Columns that hold numbers only stand to the right. `empty` replaces a table without rows."""
+    cells = [[UNKNOWN if cell is None or cell == "" else clean(cell) for cell in row] for row in rows]
+    if not cells:
+        if empty:
+            line(empty)
+        return
+    columns = list(zip(*cells, strict=True))
+    widths = [max(width(head), *(width(cell) for cell in column)) for head, column in zip(headers, columns, strict=True)]
+    right = [all(_numeric(cell) for cell in column) for column in columns]
+    for row in (headers, *cells):
+        padded = (_pad(cell, size, to_right) for cell, size, to_right in zip(row, widths, right, strict=True))
+        sys.stdout.write(f"{'  '.join(padded).rstrip()}\n")
+
+
+def _numeric(cell: str) -> bool:
+    return cell == UNKNOWN or re.fullmatch(r"-?[\d.]+( ?[%A-Za-z/]{1,3})?", cell) is not None
+
+
+def _pad(cell: str, size: int, to_right: bool) -> str:
+    space = " " * (size - width(cell))
+    return space + cell if to_right else cell + space
+
+
+def pairs(rows: Iterable[tuple[str, object]], *, indent: int = 0) -> None:
+    """`name  value` lines, values aligned; a value of None is unknown and printed as such."""
+    kept = [(name, UNKNOWN if value is None or value == "" else clean(value)) for name, value in rows]
+    size = max((width(name) for name, _ in kept), default=0)
+    for name, value in kept:
+        sys.stdout.write(f"{' ' * indent}{_pad(name, size, False)}  {value}\n")
+
+
+def document(value: msgspec.Struct) -> None:
+    """The one document of `--json`: indented for a person at a terminal, one line for a program."""
+    data = msgspec.json.encode(value)
+    if sys.stdout.isatty():
+        data = msgspec.json.format(data, indent=2)
+    sys.stdout.write(data.decode("utf-8") + "\n")
+
+
+# --- units -----------------------------------------------------------------------------------------------------------------
+
+
+def size(count: float | None) -> str:
+    """Bytes in binary units."""
+    if count is None:
+        return UNKNOWN
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if abs(count) < 1024 or unit == "GiB":
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return UNKNOWN
+
+
+def number(value: float | None, digits: int = 1, unit: str = "") -> str:
+    return UNKNOWN if value is None else f"{value:.{digits}f}{unit}"
+
+
+def instant(unix: float | None) -> str:
+    """Local time with its offset: what stands on the technician's watch."""
+    return UNKNOWN if not unix else time.strftime("%Y-%m-%d %H:%M:%S %z", time.localtime(unix))
+
+
+def span(seconds: float | None) -> str:
+    """A duration in its two largest units."""
+    if seconds is None:
+        return UNKNOWN
+    whole = int(seconds)
+    for unit, length, lower, lower_length in (("d", 86400, "h", 3600), ("h", 3600, "min", 60), ("min", 60, "s", 1)):
+        if whole >= length:
+            return f"{whole // length} {unit} {whole % length // lower_length} {lower}"
+    return f"{whole} s"
+
+
+def yes(value: bool | None) -> str:
+    return UNKNOWN if value is None else "yes" if value else "no"

@@ -1,0 +1,138 @@
+"""`fieldops policy ...`"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fieldops.audit.entry import Result, Subject
+from fieldops.cli.call import Call, Json, group
+from fieldops.cli.diagnostics import tell
+from fieldops.cli.documents import Pinned, PolicyCheck, TrustState
+from fieldops.cli.output import document, instant, line, pairs, table
+from fieldops.errors import CheckFailed, UsageFault
+from fieldops.policy import decode_policy, role_of
+
+app = group()
+
+SOON_S = 7 * 86_400
+
+
+@app.command()
+def pin(
+    context: typer.Context,
+    root: Annotated[Path, typer.Argument(metavar="ROOT.json", help="From the release team.")],
+    expect: Annotated[
+        str | None, typer.Option("--expect-fingerprint", metavar="HEX", help="SHA-256, had by another way than the file.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Make this the first root of trust of this laptop. Everything later must descend from it."""
+    call = Call.of(context, json=json)
+    try:
+        data = root.read_bytes()
+    except OSError as error:
+        raise UsageFault(f"{root}: {error.strerror}", reason="bad_file", next_step="name the root.json you were given") from error
+    fingerprint = call.laptop.trust.pin(data, expect)
+    call.laptop.gate().note("policy.pin", subject=Subject(kind="trust", digest=fingerprint), result=Result(status="done"))
+    if json:
+        document(Pinned(root_sha256=fingerprint))
+        return
+    line(f"pinned {fingerprint}")
+    if expect is None:
+        tell("compare this fingerprint with one you get by another way: everything rests on it")
+
+
+@app.command()
+def show(context: typer.Context, json: Json = False) -> None:
+    """What this laptop trusts, and who may do what."""
+    call = Call.of(context, json=json)
+    facts, policy = call.laptop.trust.facts(), call.laptop.trust.policy()
+    actor = call.laptop.technician.actor()
+    role = role_of(policy, actor, call.laptop.clock.now())
+    if json:
+        from fieldops.operations.runbook import available
+
+        document(
+            TrustState(
+                root_version=facts.root_version,
+                root_sha256=facts.root_sha256,
+                timestamp_version=facts.timestamp_version,
+                expires=facts.expires,
+                clock_floor=facts.clock_floor,
+                clock_behind=facts.clock_behind,
+                actor=str(actor),
+                role=role,
+                roles=policy.roles,
+                people=list(policy.people),
+                runbooks=available(call.laptop.trust),
+            )
+        )
+        return
+    pairs(
+        [
+            ("root", f"version {facts.root_version}, {facts.root_sha256}" if facts.root_version else "none pinned"),
+            ("metadata", facts.timestamp_version or "none yet"),
+            ("expires", instant(facts.expires)),
+            ("clock", "BEHIND what is signed; the signed time is used" if facts.clock_behind else "plausible"),
+            ("you are", f"{actor}: {role or 'no role; you may read, and roll back to last-good'}"),
+        ]
+    )
+    if policy.roles:
+        line()
+        table(("ROLE", "MAY"), [(name, ", ".join(kinds)) for name, kinds in policy.roles.items()])
+        line()
+        table(
+            ("PERSON", "ROLE", "KEY", "UNTIL"),
+            [(each.label, each.role, key, instant(each.until)) for key, each in policy.people.items()],
+            empty="nobody is listed",
+        )
+
+
+@app.command()
+def check(
+    context: typer.Context,
+    file: Annotated[Path | None, typer.Argument(metavar="[POLICY.json]", help="A draft to check instead.")] = None,
+    json: Json = False,
+) -> int:
+    """Whether trust is in order for the next visit: root, expiry, clock, your role. Exit 7 when not."""
+    call = Call.of(context, json=json)
+    if file is not None:
+        try:
+            decode_policy(file.read_bytes())
+        except OSError as error:
+            raise UsageFault(f"{file}: {error.strerror}", reason="bad_file", next_step="name a file that can be read") from error
+        problems = []
+    else:
+        problems = _problems(call)
+    if json:
+        document(PolicyCheck(ok=not problems, problems=problems))
+    else:
+        for problem in problems:
+            line(problem)
+        if not problems:
+            line(f"{file or 'trust and policy'} in order")
+    return CheckFailed.exit_code if problems else 0
+
+
+def _problems(call: Call) -> list[str]:
+    facts, policy, now = call.laptop.trust.facts(), call.laptop.trust.policy(), call.laptop.clock.now()
+    if not facts.root_version:
+        return ["no root is pinned: `fieldops policy pin ROOT.json --expect-fingerprint HEX`"]
+    problems = []
+    if not facts.timestamp_version:
+        problems.append("no signed metadata was brought yet: plug in a stick, `fieldops stick list`")
+    elif facts.expires is not None and facts.expires <= now:
+        problems.append(f"the signed metadata expired {instant(facts.expires)}: get a newer stick from the release team")
+    elif facts.expires is not None and facts.expires <= now + SOON_S:
+        problems.append(f"the signed metadata expires {instant(facts.expires)}: get a newer stick before")
+    if facts.clock_behind:
+        problems.append("this laptop's clock is behind what is signed: set it")
+    if facts.timestamp_version and not policy.roles:
+        problems.append("the signed metadata carries no policy: nothing but reading and rolling back is allowed")
+    actor = call.laptop.technician.actor()
+    if policy.roles and role_of(policy, actor, now) is None:
+        problems.append(f"{actor} has no role: set [person] key in config.toml, or ask to be listed")
+    return problems

@@ -1,0 +1,77 @@
+"""`fieldops rollback DEVICE MODEL`"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fieldops.cli.call import Call, DeviceArg, DryRun, Json, Reason, Ticket, Timeout, Yes, only_failure, single
+from fieldops.cli.changes import agree_to, change_documents, plan_documents, print_changes, print_plans
+from fieldops.cli.diagnostics import need_person, progress_of
+from fieldops.cli.documents import Changed, Plan
+from fieldops.cli.output import document
+from fieldops.deadline import Deadline
+from fieldops.ports import Device
+
+if TYPE_CHECKING:
+    from fieldops.operations.rollback import RollbackPlan
+    from fieldops.wire import StepRecord
+
+app = single()
+
+
+@app.command()
+def rollback(
+    context: typer.Context,
+    device: DeviceArg,
+    model: Annotated[str, typer.Argument(metavar="MODEL")],
+    to: Annotated[
+        str | None, typer.Option("--to", metavar="VERSION", help="Default: last-good, which nobody has to approve.")
+    ] = None,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    reason: Reason = "",
+    ticket: Ticket = "",
+    json: Json = False,
+    timeout: Timeout = 120.0,
+) -> int:
+    """Go back to the last-good version, or to one the device still holds, which it validates like a new one."""
+    from fieldops.operations import rollback as operation
+    from fieldops.operations.gate import Words
+
+    need_person(yes=yes, dry_run=dry_run)
+    call = Call.of(context, json=json, timeout=timeout)
+    words = Words(reason, ticket)
+    entries = [call.laptop.inventory().find(device)]
+    gate = call.laptop.gate()
+
+    def plan(connected: Device, deadline: Deadline) -> RollbackPlan:
+        planned = operation.plan(connected, model, deadline, to=to)
+        if dry_run:
+            gate.dry_run(connected, planned.step, words=words)
+        return planned
+
+    plans = call.on_each(entries, plan)
+    only_failure(plans)
+    if dry_run:
+        if json:
+            document(Plan(devices=plan_documents(gate, plans)))
+        else:
+            print_plans(gate, plans)
+        return 0
+    if not yes:
+        agree_to(gate, plans)
+    by_name = {outcome.entry.name: outcome.value for outcome in plans if outcome.value is not None}
+
+    def run(connected: Device, deadline: Deadline) -> tuple[StepRecord, ...]:
+        name = connected.entry.name
+        return (operation.run(gate, connected, by_name[name], deadline, words=words, progress=progress_of(name)),)
+
+    outcomes = call.on_each(entries, run)
+    only_failure(outcomes)
+    if json:
+        document(Changed(devices=change_documents(outcomes, by_name)))
+    else:
+        print_changes(outcomes, by_name)
+    return call.finish(outcomes)

@@ -1,0 +1,149 @@
+"""`fieldops stick ...`"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Annotated
+
+import typer
+
+from fieldops.cli.call import Call, Json, Timeout, group
+from fieldops.cli.diagnostics import progress_of, report_all
+from fieldops.cli.documents import Bundle, Bundles, StickVerified
+from fieldops.cli.output import document, line, size, table
+from fieldops.errors import FieldopsError, TrustRefused, UsageFault, gravest
+from fieldops.ports import Candidate, Source
+from fieldops.wire import error_doc
+
+app = group()
+
+
+@app.command("list")
+def list_bundles(
+    context: typer.Context,
+    path: Annotated[
+        str | None, typer.Argument(metavar="[PATH]", help="A folder or http(s) address. Default: removable media.")
+    ] = None,
+    json: Json = False,
+    timeout: Timeout = 60.0,
+) -> int:
+    """What sticks offer, each with the reason where it is not usable. Signatures are checked, payloads not yet read."""
+    call = Call.of(context, json=json, timeout=timeout)
+    sources = _sources(call, path)
+    found: list[Candidate] = []
+    refusals: list[FieldopsError] = []
+    for source in sources:
+        try:
+            found += call.run(partial(call.laptop.trust.candidates, source, call.deadline()))
+        except TrustRefused as error:
+            refusals.append(error)
+    if json:
+        document(
+            Bundles(
+                sources=[source.name for source in sources],
+                bundles=[_bundle(each) for each in found],
+                refused=[error_doc(error) for error in refusals],
+            )
+        )
+        return gravest(error.exit_code for error in refusals)
+    if found or not refusals:
+        _print(found, empty=f"no bundles on {', '.join(source.name for source in sources)}")
+    return report_all(refusals)
+
+
+@app.command()
+def verify(
+    context: typer.Context,
+    path: Annotated[str, typer.Argument(metavar="PATH", help="The stick's folder, or an http(s) address.")],
+    bundle: Annotated[str | None, typer.Option("--bundle", metavar="MODEL@VERSION", help="Only this one.")] = None,
+    json: Json = False,
+    timeout: Timeout = 600.0,
+) -> int:
+    """Read and check every byte a stick offers. Exit 3 when anything on it is refused."""
+    from fieldops.operations import sideload
+
+    call = Call.of(context, json=json, timeout=timeout)
+    source = call.laptop.media.at(path)
+    offered = call.run(lambda: call.laptop.trust.candidates(source, call.deadline()))
+    wanted = [each for each in offered if bundle is None or each.ref == bundle]
+    if bundle is not None and not wanted:
+        raise UsageFault(
+            f"{source.name} does not offer {bundle}",
+            reason="unknown_bundle",
+            next_step=f"it offers: {', '.join(sorted({each.ref for each in offered})) or 'nothing'}",
+        )
+    gate = call.laptop.gate()
+
+    def read(each: Candidate) -> Bundle:
+        if each.reason:
+            return _bundle(each)
+        try:
+            sideload.fetch(
+                gate,
+                call.laptop.trust,
+                source,
+                each.ref,
+                call.deadline(),
+                channel=each.channel,
+                progress=progress_of(f"{each.ref} from {source.name}"),
+            )
+        except TrustRefused as error:
+            return _bundle(each, error)
+        return _bundle(each)
+
+    checked = call.run(lambda: [read(each) for each in wanted])
+    ok = all(not each.reason for each in checked)
+    if json:
+        document(StickVerified(source=source.name, ok=ok, bundles=checked))
+    else:
+        _table(checked, empty=f"{source.name} offers no bundles")
+        line(f"{source.name}: {'every byte is as signed' if ok else 'REFUSED in part; do not use what is marked'}")
+    return 0 if ok else TrustRefused.exit_code
+
+
+def _sources(call: Call, path: str | None) -> list[Source]:
+    if path is not None:
+        return [call.laptop.media.at(path)]
+    found = list(call.laptop.media.find())
+    if not found:
+        raise UsageFault(
+            "no stick with a FIELDOPS folder is mounted",
+            reason="no_stick",
+            next_step="plug one in and mount it, or name its folder",
+        )
+    return found
+
+
+def _bundle(each: Candidate, error: TrustRefused | None = None) -> Bundle:
+    return Bundle(
+        ref=each.ref,
+        channel=each.channel,
+        counter=each.counter,
+        size_bytes=each.size_bytes,
+        source=each.source,
+        reason=error.reason if error else each.reason,
+        message=error.message if error else each.message,
+    )
+
+
+def _print(found: Sequence[Candidate], *, empty: str) -> None:
+    _table([_bundle(each) for each in found], empty=empty)
+
+
+def _table(bundles: Sequence[Bundle], *, empty: str) -> None:
+    table(
+        ("BUNDLE", "CHANNEL", "SIZE", "USABLE", "WHY NOT", "FROM"),
+        [
+            (
+                each.ref,
+                each.channel,
+                size(each.size_bytes),
+                "no" if each.reason else "yes",
+                f"{each.reason.replace('_', ' ')}: {each.message}" if each.reason else None,
+                each.source,
+            )
+            for each in bundles
+        ],
+        empty=empty,
+    )
