@@ -80,6 +80,16 @@ class DeviceEntry:
     owner: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Hint:
+    """What somebody on the network says of a device: an address to ask, never proof. id: as claimed; None: none given."""
+
+    name: str
+    lan: Address
+    ssh: SshAddress | None = None
+    id: DeviceId | None = None
+
+
 def parse_address(text: str, *, default_port: int | None = None) -> Address:
     """`host:port`, `[v6%zone]:port`, or `host` where a default port is given. Raises ValueError."""
     match = re.fullmatch(r"\[([0-9a-fA-F:.]+(?:%[\w.-]+)?)\](?::(\d+))?|([^\s:@\[\]/]+)(?::(\d+))?", text)

@@ -27,35 +27,35 @@ SCRIPT = r"""LC_ALL=C; export LC_ALL
 R=${FIELDOPS_PROBE_ROOT:-}
 NL='
 '
-p() { k=$1; set -f; IFS=$NL; set -- $2; IFS=' '; printf '%s=%s\n' "$k" "$*"; set +f; IFS=" 	$NL"; }
-r() { x=; [ -r "$1" ] || return 1; IFS= read -r x 2>/dev/null <"$1" || [ -n "$x" ]; }
-f() { r "$2" && p "$1" "$x"; }
-p v 1
-p host "$(uname -n)"
-p kernel "$(uname -sr)"
-p machine "$(uname -m)"
-p time "$(date +%s)"
-f boot_id "$R/proc/sys/kernel/random/boot_id"
-f uptime "$R/proc/uptime"
-f load "$R/proc/loadavg"
-f stat "$R/proc/stat"
-if [ -r "$R/proc/stat" ]; then n=0; while read -r k _; do case $k in cpu[0-9]*) n=$((n+1));; esac; done <"$R/proc/stat"; p cpus "$n"; fi
-if [ -r "$R/proc/meminfo" ]; then while read -r k v _; do case $k in MemTotal:) p mem_total "$v";; MemAvailable:) p mem_available "$v";; esac; done <"$R/proc/meminfo"; fi
-for z in "$R"/sys/class/thermal/thermal_zone*/temp "$R"/sys/class/hwmon/hwmon*/temp*_input; do f temp "$z"; done
+say() { k=$1; set -f; IFS=$NL; set -- $2; IFS=' '; printf '%s=%s\n' "$k" "$*"; set +f; IFS=" 	$NL"; }
+get() { x=; [ -r "$1" ] || return 1; IFS= read -r x 2>/dev/null <"$1" || [ -n "$x" ]; }
+tell() { get "$2" && say "$1" "$x"; }
+say v 1
+say host "$(uname -n)"
+say kernel "$(uname -sr)"
+say machine "$(uname -m)"
+say time "$(date +%s)"
+tell boot_id "$R/proc/sys/kernel/random/boot_id"
+tell uptime "$R/proc/uptime"
+tell load "$R/proc/loadavg"
+tell stat "$R/proc/stat"
+if [ -r "$R/proc/stat" ]; then n=0; while read -r k _; do case $k in cpu[0-9]*) n=$((n+1));; esac; done <"$R/proc/stat"; say cpus "$n"; fi
+if [ -r "$R/proc/meminfo" ]; then while read -r k v _; do case $k in MemTotal:) say mem_total "$v";; MemAvailable:) say mem_available "$v";; esac; done <"$R/proc/meminfo"; fi
+for z in "$R"/sys/class/thermal/thermal_zone*/temp "$R"/sys/class/hwmon/hwmon*/temp*_input; do tell temp "$z"; done
 for z in "$R"/sys/class/thermal/thermal_zone*/trip_point_*_type; do
- r "$z" && case $x in passive|hot|critical) f limit "${z%_type}_temp";; esac; done
+ get "$z" && case $x in passive|hot|critical) tell limit "${z%_type}_temp";; esac; done
 for z in "$R"/sys/class/thermal/cooling_device*/type; do
- r "$z" && case $x in *rocessor*|*cpufreq*|cpu*) f cooling "${z%type}cur_state";; esac; done
-f pi_throttled "$R/sys/devices/platform/soc/soc:firmware/get_throttled"
-f khz "$R/sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq"
-f khz_max "$R/sys/devices/system/cpu/cpu0/cpufreq/cpuinfo_max_freq"
+ get "$z" && case $x in *rocessor*|*cpufreq*|cpu*) tell cooling "${z%type}cur_state";; esac; done
+tell pi_throttled "$R/sys/devices/platform/soc/soc:firmware/get_throttled"
+tell khz "$R/sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq"
+tell khz_max "$R/sys/devices/system/cpu/cpu0/cpufreq/cpuinfo_max_freq"
 D=/var/lib/fieldops-agent; [ -d "$D" ] || D=/
-df -Pk "$D" 2>/dev/null | { read -r _; read -r _ t _ a _ && p disk "$t $a"; }
+df -Pk "$D" 2>/dev/null | { read -r _; read -r _ t _ a _ && say disk "$t $a"; }
 for d in "${FIELDOPS_AGENT_RUNTIME:-}" /run/fieldops-agent "${XDG_RUNTIME_DIR:-}/fieldops-agent" "/run/user/$(id -u)/fieldops-agent"; do
- [ -S "$d/agent.sock" ] && { p socket "$d/agent.sock"; if [ -w "$d/agent.sock" ]; then p may 1; else p may 0; fi; break; }; done
+ [ -S "$d/agent.sock" ] && { say socket "$d/agent.sock"; if [ -w "$d/agent.sock" ]; then say may 1; else say may 0; fi; break; }; done
 a=${FIELDOPS_AGENT_PROGRAM:-}; [ -n "$a" ] || a=$(command -v fieldops-agent 2>/dev/null) || a=
-p program "$a"
-p end 1
+say program "$a"
+say end 1
 """
 
 _VALUE_LIMIT = 512

@@ -229,8 +229,8 @@ def _verify(transport: paramiko.Transport, address: SshAddress, known_hosts: Kno
         known = ", ".join(f"{ssh_fingerprint(blob)} ({kind})" for kind, blob in verdict.known)
         raise HostKeyChanged(
             f"the host key of {where} changed: known {known}, got {got} ({key.get_name()})",
-            next_step="compare with the label on the device; if it was really re-installed: "
-            f"fieldops device trust {device} --expect-fingerprint {got}",
+            next_step="compare with the label on the device; if it was really set up again: "
+            f"fieldops device trust {device} --replace --expect-fingerprint {got}",
             known=known,
             got=got,
             device=device,
