@@ -5,25 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 
-from fieldops.audit.entry import Draft, Entry
-from fieldops.bench import GoldenResult, Measured
-from fieldops.bundles.manifest import Manifest
-from fieldops.deadline import Deadline
-from fieldops.fleet import DeviceEntry, DeviceId, Inventory, LaptopId, Resources
-from fieldops.policy import Actor, PolicyDocument
-from fieldops.steps import Change, Step
-from fieldops.wire import (
-    Challenge,
-    DriftReports,
-    Hello,
-    JournalPage,
-    ModelsReport,
-    Session,
-    StepRecord,
-    TrustStatus,
-)
+if TYPE_CHECKING:  # ports are shapes: who implements or calls them brings the values
+    from fieldops.audit.entry import Draft, Entry
+    from fieldops.bench import GoldenResult, Measured
+    from fieldops.bundles.manifest import Manifest
+    from fieldops.deadline import Deadline
+    from fieldops.fleet import DeviceEntry, DeviceId, Inventory, LaptopId, Resources
+    from fieldops.policy import Actor, PolicyDocument
+    from fieldops.steps import Change, Step
+    from fieldops.wire import (
+        Challenge,
+        DriftReports,
+        Hello,
+        JournalPage,
+        ModelsReport,
+        Session,
+        StepRecord,
+        TrustStatus,
+    )
 
 
 class Clock(Protocol):

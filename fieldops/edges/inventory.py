@@ -12,14 +12,16 @@ import hmac
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import assert_never
+from typing import TYPE_CHECKING, assert_never
 
 from fieldops.edges.disk import storage_faults, write_whole
 from fieldops.edges.locks import exclusive
 from fieldops.errors import UsageFault
 from fieldops.fleet import DeviceEntry, DeviceId, Inventory, parse_inventory
-from fieldops.ports import Grant
 from fieldops.steps import AddDevice, Change, RemoveDevice, SetDeviceId, TrustHostKey
+
+if TYPE_CHECKING:  # the ports load much that `device list` has no use for
+    from fieldops.ports import Grant
 
 _LOCK_S = 5.0  # an edit takes milliseconds
 _HEADER = re.compile(r"\s*\[\[\s*device\s*\]\]")
