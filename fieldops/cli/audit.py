@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fieldops.audit.entry import Entry
 from fieldops.cli.call import Call, Json, Timeout, device_names, group
 from fieldops.cli.diagnostics import tell
-from fieldops.cli.documents import AuditEntries, AuditSynced, AuditVerified
 from fieldops.cli.output import document, instant, line, span, table
 from fieldops.errors import CheckFailed
+
+if TYPE_CHECKING:
+    from fieldops.audit.entry import Entry
 
 app = group()
 
@@ -32,6 +33,8 @@ def list_entries(
     wanted = call.laptop.inventory().find(device).id if device is not None else None
     entries = [] if device is not None and not wanted else _newest(call, size, limit, wanted)
     if json:
+        from fieldops.cli.documents import AuditEntries
+
         document(AuditEntries(log=journal.log if size else "", size=size, entries=entries))
         return
     names: dict[str, str] = {entry.id: entry.name for entry in call.laptop.inventory().devices if entry.id}
@@ -85,6 +88,8 @@ def verify(context: typer.Context, json: Json = False) -> int:
     call = Call.of(context, json=json)
     report = call.run(lambda: trail.verify(call.laptop.journal))
     if json:
+        from fieldops.cli.documents import AuditVerified
+
         document(
             AuditVerified(
                 ok=report.ok,
@@ -119,6 +124,8 @@ def sync(context: typer.Context, json: Json = False, timeout: Timeout = 60.0) ->
     with call.laptop.exclusive("sync"):
         report = call.run(lambda: pushing.push(call.laptop.journal, store, call.laptop.clock, call.deadline()))
     if json:
+        from fieldops.cli.documents import AuditSynced
+
         document(AuditSynced(pushed=report.pushed, duplicate=report.duplicate, size=report.size, root=_hex(report.root)))
     else:
         line(f"{report.pushed} entries sent, {report.duplicate} were there already; the store holds {report.size}")

@@ -10,22 +10,25 @@ import fnmatch
 import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Generic, TypeVar
+from typing import TYPE_CHECKING, Annotated, Generic, TypeVar
 
 import typer
 
 from fieldops.cli.diagnostics import CANCELLED, report_all, tell
 from fieldops.deadline import CancelToken, Deadline
 from fieldops.errors import Cancelled, FieldopsError, UsageFault, gravest
-from fieldops.fleet import DeviceEntry
-from fieldops.ports import Device
-from fieldops.wire import ErrorDoc, error_doc
 from fieldops.wiring import Laptop
+
+if TYPE_CHECKING:  # at run time only where they are used: a light verb needs none of them
+    from concurrent.futures import Future
+
+    from fieldops.fleet import DeviceEntry
+    from fieldops.ports import Device
+    from fieldops.wire import ErrorDoc
 
 T = TypeVar("T")
 
@@ -78,7 +81,11 @@ class Outcome(Generic[T]):
 
     @property
     def error_doc(self) -> ErrorDoc | None:
-        return error_doc(self.error) if self.error is not None else None
+        if self.error is None:
+            return None
+        from fieldops.wire import error_doc
+
+        return error_doc(self.error)
 
 
 class Call:
@@ -128,6 +135,8 @@ class Call:
 
     def for_each(self, entries: Sequence[DeviceEntry], work: Callable[[DeviceEntry], T]) -> list[Outcome[T]]:
         """In parallel, without a connection. An exception that is no FieldopsError rises: it is a bug."""
+        from concurrent.futures import ThreadPoolExecutor
+
         with self.interruptible(), ThreadPoolExecutor(min(AT_ONCE, max(1, len(entries)))) as pool:
             futures = [pool.submit(work, entry) for entry in entries]
             self._await(futures)
@@ -135,6 +144,8 @@ class Call:
 
     def run(self, work: Callable[[], T]) -> T:
         """Work that is not about the inventory's devices, stoppable by Ctrl+C as well."""
+        from concurrent.futures import ThreadPoolExecutor
+
         with self.interruptible(), ThreadPoolExecutor(1) as pool:
             future = pool.submit(work)
             self._await([future])
@@ -142,6 +153,8 @@ class Call:
 
     @staticmethod
     def _await(futures: Sequence[Future[T]]) -> None:
+        from concurrent.futures import wait
+
         # In slices: Windows delivers Ctrl+C only between waits.
         while wait(futures, timeout=0.25).not_done:
             pass

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import typer
 
 from fieldops.cli.call import Call, Json, group
-from fieldops.cli.documents import ConfigCheck, ConfigState
 from fieldops.cli.output import document, line, pairs
 from fieldops.errors import UsageFault
-from fieldops.wiring import Laptop
+
+if TYPE_CHECKING:
+    from fieldops.cli.documents import ConfigState
+    from fieldops.wiring import Laptop
 
 app = group()
 
@@ -27,26 +31,28 @@ def path(context: typer.Context, json: Json = False) -> None:
 def show(context: typer.Context, json: Json = False) -> None:
     """The settings in force, defaults included."""
     call = Call.of(context, json=json)
-    state = _state(call.laptop)
     if json:
-        document(state)
+        document(_state(call.laptop))
         return
+    config, file = call.laptop.config, call.laptop.home / "config.toml"
     pairs(
         [
-            ("home", state.home),
-            ("file", state.file + ("" if (call.laptop.home / "config.toml").is_file() else " (not there: defaults)")),
-            ("theme", state.theme or "(default)"),
-            ("data", state.data or "(as installed)"),
-            ("person key", state.person_key or "(none: you can read, and roll back to last-good)"),
-            ("store", state.store_url or "(none: entries stay on this laptop)"),
-            ("ssh identities", ", ".join(state.ssh_identities) or "(the person's key, else ~/.ssh)"),
-            ("stick folders", ", ".join(state.stick_folders) or "(removable media only)"),
-            *((f"key {binding}", keys) for binding, keys in state.keys.items()),
+            ("home", call.laptop.home),
+            ("file", f"{file}{'' if file.is_file() else ' (not there: defaults)'}"),
+            ("theme", config.theme or "(default)"),
+            ("data", config.data or "(as installed)"),
+            ("person key", config.person_key or "(none: you can read, and roll back to last-good)"),
+            ("store", config.store_url or "(none: entries stay on this laptop)"),
+            ("ssh identities", ", ".join(map(str, config.ssh_identities)) or "(the person's key, else ~/.ssh)"),
+            ("stick folders", ", ".join(map(str, config.stick_folders)) or "(removable media only)"),
+            *((f"key {binding}", keys) for binding, keys in config.keys.items()),
         ]
     )
 
 
 def _state(laptop: Laptop) -> ConfigState:
+    from fieldops.cli.documents import ConfigState
+
     config = laptop.config
     return ConfigState(
         home=str(laptop.home),
@@ -79,6 +85,8 @@ def check(context: typer.Context, json: Json = False) -> int:
     except UsageFault as error:
         faults += [str(fault) for fault in error.faults] or [str(error)]
     if json:
+        from fieldops.cli.documents import ConfigCheck
+
         document(ConfigCheck(ok=not faults, faults=faults))
     elif faults:
         for fault in faults:

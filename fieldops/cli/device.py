@@ -21,20 +21,14 @@ from fieldops.cli.call import (
     group,
 )
 from fieldops.cli.diagnostics import agreed, at_terminal, need_person, tell, typed
-from fieldops.cli.documents import (
-    Devices,
-    DeviceState,
-    DeviceStates,
-    InventoryChange,
-    item_of,
-)
 from fieldops.cli.output import document, line, pairs, table, yes
 from fieldops.errors import Cancelled, UsageFault
 from fieldops.fleet import NAME_PATTERN, SHOWN_OF_ID, DeviceEntry, parse_address, parse_ssh_address, toml_table
-from fieldops.steps import AddDevice, Change, RemoveDevice, describe_change
 
 if TYPE_CHECKING:
+    from fieldops.cli.documents import DeviceState
     from fieldops.operations.observe import Snapshot
+    from fieldops.steps import Change
 
 app = group()
 
@@ -54,6 +48,8 @@ def list_devices(
         if (site is None or entry.site == site) and (tag is None or tag in entry.tags)
     ]
     if json:
+        from fieldops.cli.documents import Devices, item_of
+
         document(Devices(devices=[item_of(entry) for entry in kept]))
         return
     table(
@@ -90,6 +86,8 @@ def add(
     json: Json = False,
 ) -> None:
     """Add a device to the inventory. Nothing is sent to it."""
+    from fieldops.steps import AddDevice
+
     call = Call.of(context, json=json)
     entry = _entry(name, ssh, lan, site=site, device_class=device_class, owner=owner, tags=tuple(tag or ()))
     if any(known.name == name for known in call.laptop.inventory().devices):
@@ -132,6 +130,8 @@ def remove(
     json: Json = False,
 ) -> None:
     """Take a device out of the inventory. The device itself is not touched and stays enrolled."""
+    from fieldops.steps import RemoveDevice
+
     need_person(yes=yes, dry_run=dry_run)
     call = Call.of(context, json=json)
     entry = call.laptop.inventory().find(device)
@@ -142,10 +142,13 @@ def remove(
 
 def _change(call: Call, change: Change, name: str, *, dry_run: bool, reason: str, ticket: str, device: str = "") -> None:
     from fieldops.operations.gate import Words
+    from fieldops.steps import describe_change
 
     if not dry_run:
         call.laptop.gate().change(call.laptop.inventory_file, change, words=Words(reason, ticket), device=device)
     if call.json:
+        from fieldops.cli.documents import InventoryChange
+
         document(InventoryChange(device=name, change=describe_change(change), done=not dry_run))
     else:
         line(f"{'would ' if dry_run else 'done: '}{describe_change(change)}")
@@ -195,6 +198,8 @@ def trust(
             _compared(offered.fingerprint, change)
         hostkeys.accept(call.laptop.gate(), call.laptop.inventory_file, entry, offered, words=Words(reason, ticket))
     if json:
+        from fieldops.cli.documents import InventoryChange
+
         document(InventoryChange(device=entry.name, change="" if known else change, done=not dry_run))
     else:
         line(f"{offered.fingerprint} is known already" if known else f"{'would ' if dry_run else 'done: '}{change}")
@@ -228,6 +233,8 @@ def show(
     if len(read) == 1 and read[0].error is not None:
         raise read[0].error.about(read[0].entry.name)
     if json:
+        from fieldops.cli.documents import DeviceStates
+
         document(DeviceStates(devices=[_state(each) for each in read]))
     elif len(read) == 1:
         _show_one(read[0])
@@ -251,6 +258,7 @@ def show(
 
 
 def _state(each: Snapshot) -> DeviceState:
+    from fieldops.cli.documents import DeviceState, item_of
     from fieldops.wire import error_doc
 
     return DeviceState(

@@ -8,15 +8,17 @@ from __future__ import annotations
 import os
 import sys
 import threading
-import traceback
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 from typer import Abort
 from typer.exceptions import TyperException
 
 from fieldops.cli.output import clean, document
 from fieldops.errors import Cancelled, FieldopsError, StorageFault, UsageFault, gravest
-from fieldops.ports import Progress
+
+if TYPE_CHECKING:
+    from fieldops.ports import Progress
 
 CANCELLED = Cancelled.exit_code
 
@@ -95,6 +97,8 @@ def _bug(error: Exception, *, as_json: bool) -> int:
         )
         return StorageFault.exit_code
     if os.environ.get("FIELDOPS_DEBUG") == "1":
+        import traceback
+
         traceback.print_exception(error)
     what = f"{type(error).__name__}: {error}"
     where = "run it again with FIELDOPS_DEBUG=1 and send what it prints"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,8 +11,10 @@ from fieldops.cli.call import AllDevices, Call, Json, Outcome, SomeDevicesArg, T
 from fieldops.cli.diagnostics import tell
 from fieldops.cli.documents import DeviceDrift, DriftReport, ModelDrift, Shift
 from fieldops.cli.output import document, line, number, table
-from fieldops.drift.cause import Diagnosis
 from fieldops.errors import CheckFailed, UsageFault
+
+if TYPE_CHECKING:
+    from fieldops.drift.cause import Diagnosis
 
 app = single()
 

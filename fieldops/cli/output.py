@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import re
 import sys
-import time
-import unicodedata
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
-import msgspec
+if TYPE_CHECKING:
+    import msgspec
 
 UNKNOWN = "-"
 
@@ -28,6 +28,8 @@ def width(text: str) -> int:
     """Columns on a terminal: wide characters take two, combining ones none."""
     if text.isascii():
         return len(text)
+    import unicodedata
+
     return sum(0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text)
 
 
@@ -69,6 +71,8 @@ def pairs(rows: Iterable[tuple[str, object]], *, indent: int = 0) -> None:
 
 def document(value: msgspec.Struct) -> None:
     """The one document of `--json`: indented for a person at a terminal, one line for a program."""
+    import msgspec
+
     data = msgspec.json.encode(value)
     if sys.stdout.isatty():
         data = msgspec.json.format(data, indent=2)
@@ -95,6 +99,8 @@ def number(value: float | None, digits: int = 1, unit: str = "") -> str:
 
 def instant(unix: float | None) -> str:
     """Local time with its offset: what stands on the technician's watch."""
+    import time
+
     return UNKNOWN if not unix else time.strftime("%Y-%m-%d %H:%M:%S %z", time.localtime(unix))
 
 

@@ -52,9 +52,6 @@ def init(context: typer.Context, repo: Repo, keys: Keys, json: Json = False) -> 
 def add(
     context: typer.Context,
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The bundle's files, with its manifest.json.")],
-    golden: Annotated[
-        Path, typer.Option("--golden", metavar="SET.npz", help="The task's golden set: below its floor nothing is added.")
-    ],
     repo: Repo,
     keys: Keys,
     channel: Channel = "canary",
@@ -65,12 +62,19 @@ def add(
     from fieldops.operations import release as operation
     from fieldops.wire import decode_signed
 
-    call = Call.of(context, json=json)
+    call = Call.of(context, json=json, timeout=300.0)
     data = _bytes(folder / MANIFEST_FILE)
     manifest: Manifest = decode_signed(data, Manifest, what=str(folder / MANIFEST_FILE), limit=MANIFEST_LIMIT_BYTES)
     release = call.laptop.release(repo, keys)
-    added = call.run(lambda: operation.add(release, call.laptop.runner, channel, folder, manifest, _bytes(golden)))
-    _said(call, "add", [f"{added.model}@{added.version} is in the draft of {channel}; sign it next"])
+    added = call.run(lambda: operation.add(release, call.laptop.runner, folder, manifest, call.deadline(), channel=channel))
+    _said(
+        call,
+        "add",
+        [
+            f"golden set: {added.golden.accuracy:.4f} of {added.golden.n} right, floor {added.golden.floor:.4f}",
+            f"{added.manifest.model}@{added.manifest.version} is in the draft of {channel}; sign it next",
+        ],
+    )
 
 
 @app.command()

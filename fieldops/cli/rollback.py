@@ -7,15 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fieldops.cli.call import Call, DeviceArg, DryRun, Json, Reason, Ticket, Timeout, Yes, only_failure, single
-from fieldops.cli.changes import agree_to, change_documents, plan_documents, print_changes, print_plans
 from fieldops.cli.diagnostics import need_person, progress_of
-from fieldops.cli.documents import Changed, Plan
 from fieldops.cli.output import document
-from fieldops.deadline import Deadline
-from fieldops.ports import Device
 
 if TYPE_CHECKING:
+    from fieldops.deadline import Deadline
     from fieldops.operations.rollback import RollbackPlan
+    from fieldops.ports import Device
     from fieldops.wire import StepRecord
 
 app = single()
@@ -37,6 +35,8 @@ def rollback(
     timeout: Timeout = 120.0,
 ) -> int:
     """Go back to the last-good version, or to one the device still holds, which it validates like a new one."""
+    from fieldops.cli.changes import agree_to, change_documents, plan_documents, print_changes, print_plans
+    from fieldops.cli.documents import Changed, Plan
     from fieldops.operations import rollback as operation
     from fieldops.operations.gate import Words
 

@@ -8,16 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fieldops.cli.call import Call, DevicesArg, DryRun, Json, Outcome, Reason, Ticket, Timeout, Yes, only_failure, single
-from fieldops.cli.changes import agree_to, change_documents, plan_documents, print_changes, print_plans
 from fieldops.cli.diagnostics import need_person, progress_of
-from fieldops.cli.documents import Changed, Plan
 from fieldops.cli.output import document
-from fieldops.deadline import Deadline
 from fieldops.errors import TrustRefused, UsageFault
-from fieldops.ports import Device, Source
 
 if TYPE_CHECKING:
+    from fieldops.deadline import Deadline
     from fieldops.operations.sideload import SideloadPlan
+    from fieldops.ports import Device, Source
     from fieldops.wire import StepRecord
 
 app = single()
@@ -44,6 +42,8 @@ def sideload(
     timeout: Timeout = 900.0,
 ) -> int:
     """Verify a signed version on this laptop, bring it to the devices, let each validate and try it, then commit."""
+    from fieldops.cli.changes import agree_to, change_documents, plan_documents, print_changes, print_plans
+    from fieldops.cli.documents import Changed, Plan
     from fieldops.operations import sideload as operation
     from fieldops.operations.gate import Words
 
