@@ -287,6 +287,49 @@ class BenchBaseline(_Message, frozen=True, kw_only=True):
     measured: float  # Unix seconds
 
 
+# --- central store -----------------------------------------------------------------------------------------------------
+# POST /v1/logs/<laptop id>/<epoch>/entries?from=<seq>: one entry a line, exact bytes, no empty lines; headers
+# Fieldops-Checkpoint (base64 of the signed note over all entries up to the last line) and Fieldops-Key (base64 of the
+# laptop's raw key). Answers PushReply, or 409 with an ErrorDoc of reason `gap` (send from the head) or `fork`.
+
+CHECKPOINT_HEADER = "Fieldops-Checkpoint"
+KEY_HEADER = "Fieldops-Key"
+BATCH_ENTRIES = 2000
+
+
+class StoreInfo(_Message, frozen=True, kw_only=True):
+    """GET /v1/store."""
+
+    store: str  # key_id(public_key)
+    public_key: str  # base64, raw Ed25519; cosigns as fieldops/store/<id>
+    time: float
+    versions: tuple[int, int]
+    max_entries: int = BATCH_ENTRIES
+    max_body_bytes: int = BATCH_LIMIT
+    max_entry_bytes: int = ENTRY_LIMIT
+
+
+class StoreHead(_Message, frozen=True, kw_only=True):
+    """GET /v1/logs/<laptop id>/<epoch>/head. A log never heard of has size 0. forked: another history was offered."""
+
+    log: str
+    size: int
+    root: str  # hex
+    forked: bool
+    time: float
+
+
+class PushReply(_Message, frozen=True, kw_only=True):
+    """Given after the commit. size and root: the store's head of this log now."""
+
+    accepted: int
+    duplicate: int
+    size: int
+    root: str  # hex
+    receipt: str  # C2SP cosignature line over the checkpoint of this push
+    time: float
+
+
 # --- errors ------------------------------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,144 @@
+"""`fieldops central serve|verify`: the store's own program and wiring. Shares nothing with a laptop's home."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fieldops.edges.clock import SystemClock
+from fieldops.edges.locks import exclusive
+from fieldops.errors import CheckFailed, FieldopsError, StorageFault, UsageFault
+from fieldops.fleet import Address, parse_address
+from fieldops.wire import encode
+
+if TYPE_CHECKING:  # at run time only `serve` needs a server
+    from fieldops.central.server import StoreServer
+
+
+def main() -> int:
+    """Returns the exit code of DESIGN §10."""
+    arguments = _parser().parse_args()
+    try:
+        if arguments.verb == "verify":
+            return _verify(arguments.data)
+        return _serve(arguments.data, arguments.listen, until_eof=arguments.until_eof)
+    except FieldopsError as error:
+        sys.stderr.write(f"fieldops central: {error}\nnext: {error.next_step}\n")
+        return error.exit_code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="fieldops central", description="The central store: the audit logs of all laptops.")
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    serve = verbs.add_parser("serve", help="take pushes until SIGTERM; prints one JSON line when ready")
+    serve.add_argument("--data", type=Path, required=True, metavar="DIR", help="the store's folder; made when it is not there")
+    serve.add_argument("--listen", default="127.0.0.1:8470", metavar="HOST:PORT", help="port 0: any free one")
+    serve.add_argument("--until-eof", action="store_true", help="end as well when standard input ends")
+    check = verbs.add_parser("verify", help="compute every log again from its bytes and compare with what was signed")
+    check.add_argument("--data", type=Path, required=True, metavar="DIR")
+    return parser
+
+
+def _serve(data: Path, listen: str, *, until_eof: bool) -> int:
+    try:
+        from fieldops.central.server import StoreServer, application
+    except ModuleNotFoundError as error:
+        raise UsageFault(
+            f"the central store needs {error.name}",
+            reason="not_installed",
+            next_step="install it: pip install 'fieldops[central]'",
+        ) from error
+    from fieldops.central.store import LogStore
+
+    with exclusive(data / "store.lock", "the central store"), _listening(listen) as listener:
+        store = LogStore.open(data, SystemClock())
+        address = Address(*listener.getsockname()[:2])
+        ready = {
+            "schema": "fieldops.central/v1",
+            "store": store.id,
+            "url": f"http://{address}",
+            "port": address.port,
+            "pid": os.getpid(),
+        }
+        try:
+            with ThreadPoolExecutor(max_workers=1, thread_name_prefix="store") as worker:
+                server = StoreServer(application(store, worker), lambda: _say(ready))
+                asyncio.run(_until_stopped(server, listener, until_eof=until_eof))
+        finally:
+            store.close()
+    return 0
+
+
+async def _until_stopped(server: StoreServer, listener: socket.socket, *, until_eof: bool) -> None:
+    loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        server.should_exit = True
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        if os.name == "nt":
+            signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop))
+        else:
+            loop.add_signal_handler(number, stop)
+    if until_eof:
+        # a daemon on the bare descriptor: it may still be blocked there when all else has ended
+        threading.Thread(target=_at_eof, args=(loop, stop), daemon=True, name="until-eof").start()
+    await server.serve([listener])
+
+
+def _at_eof(loop: asyncio.AbstractEventLoop, stop: Callable[[], None]) -> None:
+    while os.read(0, 4096):
+        pass
+    try:
+        loop.call_soon_threadsafe(stop)
+    except RuntimeError:
+        return  # the loop has ended already
+
+
+def _listening(listen: str) -> socket.socket:
+    try:
+        any_port = listen.endswith(":0")
+        wanted = parse_address(listen.removesuffix(":0"), default_port=1 if any_port else None)
+    except ValueError as error:
+        raise UsageFault(f"--listen {listen!r}; expected {error}", next_step="give HOST:PORT, such as 127.0.0.1:8470") from error
+    try:
+        return socket.create_server(
+            (wanted.host, 0 if any_port else wanted.port), family=socket.AF_INET6 if ":" in wanted.host else socket.AF_INET
+        )
+    except OSError as error:
+        raise StorageFault(
+            f"cannot listen on {wanted}: {error.strerror}", reason="in_use", next_step="choose another port with --listen"
+        ) from error
+
+
+def _verify(data: Path) -> int:
+    from fieldops.central.store import LogStore
+
+    if not (data / "store.db").exists():
+        raise UsageFault(f"no store in {data}", next_step="name the folder that `fieldops central serve --data` uses")
+    store = LogStore.open(data, SystemClock())
+    try:
+        problems = store.verify()
+        count = len(store.logs())
+    finally:
+        store.close()
+    _say({"schema": "fieldops.central-verified/v1", "ok": not problems, "logs": count, "problems": problems})
+    return CheckFailed.exit_code if problems else 0
+
+
+def _say(value: object) -> None:
+    sys.stdout.write(encode(value).decode("utf-8") + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,179 @@
+"""The central store over HTTP. Every failure is a StoreFault (entries stay queued), or a CheckFailed for a fork or a gap.
+
+Nothing the store says is believed without proof: its id is the hash of its key, and a receipt must be that key's over
+exactly what was sent.
+"""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+import httpx
+
+from fieldops.audit import note
+from fieldops.deadline import Deadline
+from fieldops.edges.keys import verify
+from fieldops.errors import CheckFailed, DeadlinePassed, MalformedReply, StoreFault, UsageFault
+from fieldops.fleet import key_id
+from fieldops.ports import Head, Receipt, StoreIdentity
+from fieldops.wire import (
+    CHECKPOINT_HEADER,
+    KEY_HEADER,
+    MESSAGE_LIMIT,
+    SUPPORTED,
+    ErrorDoc,
+    PushReply,
+    StoreHead,
+    StoreInfo,
+    b64,
+    decode,
+    unb64,
+)
+
+T = TypeVar("T")
+
+_PACK_ABOVE = 1024
+_QUEUED = "entries stay queued; run `fieldops audit sync` again when the store answers"
+
+
+class HttpStore:
+    """Implements ports.Store. url: https://host[:port][/prefix] (http is fine on this machine or inside a tunnel)."""
+
+    def __init__(self, url: str, public_key: bytes) -> None:
+        self._url = url.rstrip("/")
+        self._public_key = public_key
+        self._identity: StoreIdentity | None = None  # asked once for this object's life, which is one sync
+
+    def identity(self, deadline: Deadline) -> StoreIdentity:
+        if self._identity is not None:
+            return self._identity
+        info = self._ask("GET", "/v1/store", StoreInfo, deadline)
+        public_key = self._checked(lambda: unb64(info.public_key))
+        if key_id(public_key) != info.store:
+            raise self._malformed("its id is not the hash of its key")
+        if not info.versions[0] <= SUPPORTED[1] or not SUPPORTED[0] <= info.versions[1]:
+            raise StoreFault(
+                f"{self._url} speaks versions {info.versions[0]} to {info.versions[1]}, this laptop {SUPPORTED[0]} to {SUPPORTED[1]}",
+                reason="version",
+                next_step="update the older of the two; entries stay queued",
+            )
+        self._identity = StoreIdentity(info.store, public_key)
+        return self._identity
+
+    def head(self, log: str, deadline: Deadline) -> Head:
+        found = self._ask("GET", f"{_path(log)}/head", StoreHead, deadline)
+        if found.log != log or found.size < 0 or len(self._checked(lambda: bytes.fromhex(found.root))) != 32:
+            raise self._malformed("the head is of no such log")
+        return Head(found.size, found.root)
+
+    def push(self, log: str, first: int, entries: Iterable[bytes], checkpoint: str, deadline: Deadline) -> Receipt:
+        bodies = list(entries)
+        data = b"\n".join(bodies) + b"\n"
+        headers = {
+            CHECKPOINT_HEADER: b64(checkpoint.encode("utf-8")),
+            KEY_HEADER: b64(self._public_key),
+            "Content-Type": "application/x-ndjson",
+        }
+        if len(data) > _PACK_ABOVE:
+            data = gzip.compress(data, 6, mtime=0)
+            headers["Content-Encoding"] = "gzip"
+        identity = self.identity(deadline)
+        reply = self._ask("POST", f"{_path(log)}/entries?from={first}", PushReply, deadline, data=data, headers=headers)
+        point = note.parse_checkpoint(checkpoint)
+        name = note.witness_name(f"store:{identity.id}")
+        try:
+            note.verify_cosignature(point, reply.receipt, name, identity.public_key, verify)
+        except UsageFault as error:
+            raise StoreFault(
+                f"{self._url} gave a receipt that is not its own over what was sent",
+                reason="bad_receipt",
+                next_step="check the store's address; " + _QUEUED,
+            ) from error
+        if (
+            reply.size < point.size
+            or (reply.accepted, reply.duplicate) < (0, 0)
+            or reply.accepted + reply.duplicate != len(bodies)
+        ):
+            raise self._malformed("its counts do not fit what was sent")
+        return Receipt(point.size, point.root.hex(), reply.receipt, reply.accepted, reply.duplicate)
+
+    # --- inside ----------------------------------------------------------------------------------------------------------
+
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        kind: type[T],
+        deadline: Deadline,
+        *,
+        data: bytes | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> T:
+        try:
+            left = deadline.check("the central store")
+            with (
+                httpx.Client(timeout=left, follow_redirects=False) as client,
+                client.stream(method, self._url + path, content=data, headers=headers) as response,
+            ):
+                body = self._body(response, deadline)
+        except DeadlinePassed as error:
+            raise self._away("no answer in time", "timeout") from error
+        except httpx.TimeoutException as error:
+            raise self._away("no answer in time", "timeout") from error
+        except httpx.TransportError as error:
+            raise self._away(str(error) or type(error).__name__, "unreachable") from error
+        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, UnicodeError) as error:
+            raise StoreFault(
+                f"{self._url}: {error}", reason="bad_url", next_step="mend `url` under [store] in config.toml"
+            ) from error
+        if response.status_code != 200:
+            raise self._refusal(response.status_code, body)
+        try:
+            return decode(body, kind, sender=self._url)
+        except MalformedReply as error:
+            raise self._malformed(error.message) from error
+
+    def _body(self, response: httpx.Response, deadline: Deadline) -> bytes:
+        body = bytearray()
+        for chunk in response.iter_bytes():
+            body += chunk
+            deadline.check("the central store")
+            if len(body) > MESSAGE_LIMIT:
+                raise self._malformed(f"more than {MESSAGE_LIMIT} bytes")
+        return bytes(body)
+
+    def _refusal(self, status: int, body: bytes) -> StoreFault | CheckFailed:
+        try:
+            doc = decode(body, ErrorDoc, sender=self._url)
+        except MalformedReply:
+            return StoreFault(
+                f"{self._url} answered {status} and nothing a store says",
+                reason="malformed_reply",
+                next_step="check `url` under [store] in config.toml; " + _QUEUED,
+            )
+        if status == 409 and doc.exit == CheckFailed.exit_code and doc.reason in {"fork", "gap"}:
+            return CheckFailed(doc.message, reason=doc.reason, next_step=doc.next)
+        return StoreFault(f"{self._url} refused: {doc.message}", reason=doc.reason, next_step=doc.next or _QUEUED)
+
+    def _away(self, what: str, reason: str) -> StoreFault:
+        return StoreFault(f"{self._url}: {what}", reason=reason, next_step=_QUEUED)
+
+    def _malformed(self, what: str) -> StoreFault:
+        return StoreFault(
+            f"{self._url}: no answer of a store: {what}",
+            reason="malformed_reply",
+            next_step="check `url` under [store] in config.toml, and that both sides run compatible versions; " + _QUEUED,
+        )
+
+    def _checked(self, work: Callable[[], T]) -> T:
+        try:
+            return work()
+        except ValueError as error:
+            raise self._malformed(str(error)) from error
+
+
+def _path(log: str) -> str:
+    laptop, epoch = note.parse_origin(log)
+    return f"/v1/logs/{laptop}/{epoch}"
