@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast, overload
@@ -24,10 +24,12 @@ if TYPE_CHECKING:  # types only: at run time each is imported by the property th
     from fieldops.edges.keys import Ed25519Signer
     from fieldops.edges.known_hosts import KnownHosts
     from fieldops.edges.tuf_signer import ReleaseRepo
-    from fieldops.fleet import DeviceEntry, Inventory
-    from fieldops.operations.gate import Gate
+    from fieldops.fleet import DeviceEntry, DeviceId, Hint, Inventory
+    from fieldops.operations.discover import Found
+    from fieldops.operations.gate import Gate, Words
     from fieldops.operations.hostkeys import OfferedKey
     from fieldops.ports import Device, InventoryFile, Media, Runner, Runs, Store, Technician, Trail, Trust
+    from fieldops.wire import Hello
 
 T = TypeVar("T")
 
@@ -320,6 +322,47 @@ class Laptop:
         verdict = self.known_hosts().verify(entry.ssh.host, entry.ssh.port, blob)
         known = tuple(ssh_fingerprint(key) for _, key in verdict.known)
         return OfferedKey(key_type, blob, ssh_fingerprint(blob), verdict.kind, known)
+
+    def enrol(self, entry: DeviceEntry, deadline: Deadline, words: Words, *, label: str = "") -> Hello:
+        """Over SSH only: a LAN pin is what this makes. Returns the device's hello after it."""
+        from fieldops.operations.enrol import enrol
+
+        device = self._over_ssh(entry, deadline)
+        try:
+            return enrol(
+                self.gate(),
+                device,
+                self.inventory_file,
+                self.trust,
+                self.certificate,
+                self._save_pin,
+                deadline,
+                words,
+                label=label,
+            )
+        finally:
+            device.close()
+
+    def _save_pin(self, device: DeviceId, certificate: str) -> None:
+        from fieldops.edges.disk import write_whole
+
+        write_whole(self.home / "trust" / "devices" / f"{device}.pem", certificate.encode("ascii"), 0o644)
+
+    def discover(self, hints: Iterable[Hint], deadline: Deadline) -> tuple[Found, ...]:
+        """Ask every device of the inventory, and every hint, for its hello."""
+        from fieldops.operations.discover import discover
+
+        def hello(entry: DeviceEntry, until: Deadline) -> Hello:
+            with self.connect(entry, until) as device:
+                return device.hello(until)
+
+        return discover(self.inventory().devices, hints, hello, deadline)
+
+    def heard(self, deadline: Deadline) -> list[Hint]:
+        """What announces itself on the plant network (DNS-SD) until the deadline. Raises LinkFault without multicast."""
+        from fieldops.edges.discovery import browse
+
+        return browse(deadline)
 
     # --- the release team's side -------------------------------------------------------------------------------------------------
 

@@ -19,18 +19,24 @@ from fieldops.cli.call import (
     Timeout,
     Yes,
     group,
+    only_failure,
 )
 from fieldops.cli.diagnostics import agreed, at_terminal, need_person, tell, typed
-from fieldops.cli.output import document, line, pairs, table, yes
-from fieldops.errors import Cancelled, UsageFault
-from fieldops.fleet import NAME_PATTERN, SHOWN_OF_ID, DeviceEntry, parse_address, parse_ssh_address, toml_table
+from fieldops.cli.output import document, line, pairs, table
+from fieldops.cli.output import yes as yes_or_no
+from fieldops.errors import Cancelled, LinkFault, UsageFault
+from fieldops.fleet import NAME_PATTERN, SHOWN_OF_ID, Address, DeviceEntry, Hint, parse_address, parse_ssh_address, toml_table
 
 if TYPE_CHECKING:
-    from fieldops.cli.documents import DeviceState
+    from fieldops.cli.documents import DeviceState, FoundDevice
+    from fieldops.operations.discover import Found
     from fieldops.operations.observe import Snapshot
     from fieldops.steps import Change
+    from fieldops.wire import Hello
 
 app = group()
+
+LISTEN_S = 3.0  # announcements come within a second or two; silence must not cost the visit
 
 
 @app.command("list")
@@ -214,6 +220,135 @@ def _compared(fingerprint: str, change: str) -> None:
 
 
 @app.command()
+def enrol(
+    context: typer.Context,
+    devices: SomeDevicesArg = None,
+    everyone: AllDevices = False,
+    label: Annotated[str, typer.Option("--label", help="How this laptop is called on the device.")] = "",
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    reason: Reason = "",
+    ticket: Ticket = "",
+    json: Json = False,
+    timeout: Timeout = 120.0,
+) -> int:
+    """Make devices and this laptop know each other, over SSH; afterwards they are reached over LAN as well."""
+    from fieldops.cli.documents import Enrolled, EnrolledDevice
+    from fieldops.operations import enrol as operation
+    from fieldops.operations.gate import Words
+    from fieldops.steps import describe
+
+    need_person(yes=yes, dry_run=dry_run)
+    call = Call.of(context, json=json, timeout=timeout)
+    entries = call.entries(devices, everyone=everyone)
+    laptop = call.laptop
+    gate = laptop.gate()
+    steps = [describe(step) for step in operation.plan(gate, laptop.trust, laptop.certificate, label=label)]
+    if dry_run:
+        outcomes: list[Outcome[Hello | None]] = [Outcome(entry) for entry in entries]
+    else:
+        if not yes:
+            tell("\n".join(f"  {number}. {text}" for number, text in enumerate(steps, 1)))
+            agreed(f"enrol {', '.join(entry.name for entry in entries)}?")
+        outcomes = call.for_each(entries, lambda entry: laptop.enrol(entry, call.deadline(), Words(reason, ticket), label=label))
+        only_failure(outcomes)
+    if json:
+        document(
+            Enrolled(
+                devices=[
+                    EnrolledDevice(
+                        device=each.entry.name,
+                        id=each.value.device if each.value else each.entry.id,
+                        steps=steps,
+                        done=each.value is not None,
+                        error=each.error_doc,
+                    )
+                    for each in outcomes
+                ]
+            )
+        )
+        return call.finish(outcomes)
+    for each in outcomes:
+        if each.value is not None:
+            line(f"{each.entry.name} is enrolled: {each.value.device[:SHOWN_OF_ID]}")
+        elif dry_run:
+            line(f"{each.entry.name}: would {'; '.join(steps)}")
+    return call.finish(outcomes)
+
+
+@app.command()
+def discover(
+    context: typer.Context,
+    addresses: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[HOST:PORT...]", help="LAN addresses to ask as well, where multicast does not reach."),
+    ] = None,
+    multicast: Annotated[bool, typer.Option("--multicast/--no-multicast", help="Listen for announcements (DNS-SD).")] = True,
+    json: Json = False,
+    timeout: Timeout = 6.0,
+) -> None:
+    """Which devices answer: the inventory's, those that announce themselves, and addresses you name. Adds none."""
+    from fieldops.cli.documents import Discovered
+
+    call = Call.of(context, json=json, timeout=timeout)
+    hints = [Hint(name=text, lan=_lan(text)) for text in addresses or ()]
+    if multicast:
+        hints += _heard(call)
+    found = call.run(lambda: call.laptop.discover(hints, call.deadline()))
+    if json:
+        document(Discovered(found=[_found(each) for each in found]))
+        return
+    table(
+        ("DEVICE", "IN INVENTORY", "ANSWERS", "ADDRESS", "ID", "CLASS", "ENROLLED", "WHY NOT"),
+        [
+            (
+                each.entry.name,
+                yes_or_no(each.known),
+                yes_or_no(each.hello is not None),
+                each.entry.lan or each.entry.ssh,
+                (each.hello.device if each.hello else each.entry.id or "")[:SHOWN_OF_ID],
+                each.hello.device_class if each.hello else each.entry.device_class,
+                yes_or_no(each.hello.enrolled if each.hello else None),
+                each.error.message.splitlines()[0] if each.error else None,
+            )
+            for each in found
+        ],
+        empty="nothing answers, and the inventory is empty; name an address: `fieldops device discover HOST:PORT`",
+    )
+
+
+def _heard(call: Call) -> list[Hint]:
+    try:
+        return call.run(lambda: call.laptop.heard(call.deadline(min(call.timeout, LISTEN_S))))
+    except LinkFault as error:
+        tell(str(error))
+        return []
+
+
+def _lan(text: str) -> Address:
+    try:
+        return parse_address(text)
+    except ValueError as error:
+        raise UsageFault(f"{text!r} is not {error}", reason="usage", next_step="write an address as 192.0.2.7:8443") from error
+
+
+def _found(each: Found) -> FoundDevice:
+    from fieldops.cli.documents import FoundDevice
+    from fieldops.wire import error_doc
+
+    return FoundDevice(
+        name=each.entry.name,
+        address=str(each.entry.lan or each.entry.ssh),
+        known=each.known,
+        id=each.hello.device if each.hello else each.entry.id,
+        label=each.hello.label if each.hello else None,
+        device_class=each.hello.device_class if each.hello else None,
+        enrolled=each.hello.enrolled if each.hello else None,
+        error=error_doc(each.error) if each.error else None,
+    )
+
+
+@app.command()
 def show(
     context: typer.Context,
     devices: SomeDevicesArg = None,
@@ -288,7 +423,7 @@ def _show_one(each: Snapshot) -> None:
             ("lan", entry.lan),
             ("id", hello.device if hello else entry.id),
             ("agent", hello.agent if hello else None),
-            ("enrolled", yes(hello.enrolled if hello else None)),
+            ("enrolled", yes_or_no(hello.enrolled if hello else None)),
             ("owner", entry.owner),
             ("tags", ", ".join(entry.tags)),
         ]
