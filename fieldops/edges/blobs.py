@@ -82,7 +82,8 @@ class BlobCache:
             try:
                 _fill(part, source, target, deadline, on_bytes)
             except TrustRefused as error:
-                if error.reason in {"too_long", "hash_mismatch"}:  # nothing in it can be gone on with
+                # What is damaged, or holds nothing, cannot be gone on with.
+                if error.reason in {"too_long", "hash_mismatch"} or part.stat().st_size == 0:
                     part.unlink(missing_ok=True)
                 raise
             part.replace(path)
