@@ -7,11 +7,11 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from fieldops.edges.journal import SqliteJournal
 
 from fieldops.audit.entry import Entry
 from fieldops.deadline import Deadline
 from fieldops.edges.clock import SystemClock
+from fieldops.edges.journal import SqliteJournal
 from fieldops.edges.keys import Ed25519Signer, PersonFile, open_envelope, ssh_keygen
 from fieldops.errors import DeviceCannot, FieldopsError, LinkLost, PolicyRefused, StorageFault
 from fieldops.fleet import Address, DeviceEntry, DeviceId, Inventory, Resources
