@@ -1,0 +1,43 @@
+"""The characters the console draws with: blocks where the terminal can show them, ASCII everywhere else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Glyphs:
+    """spark and partial: from lowest to highest. partial: eighths of one cell; empty: no partial cells."""
+
+    spark: str
+    full: str
+    partial: str
+    empty: str
+    arrow: str
+    dot: str
+    ellipsis: str
+    rule: str
+    pointer: str
+    unknown: str = "-"
+
+
+BLOCKS = Glyphs(spark="▁▂▃▄▅▆▇█", full="█", partial="▏▎▍▌▋▊▉", empty="░", arrow="→", dot="·", ellipsis="…", rule="─", pointer="▶")
+ASCII = Glyphs(spark=".:-=+*#%@", full="#", partial="", empty=".", arrow="->", dot="|", ellipsis="~", rule="-", pointer=">")
+
+# Terminals whose fonts are known to lack block glyphs, whatever their encoding claims.
+PLAIN_TERMINALS = frozenset({"linux", "vt100", "vt102", "vt220", "ansi", "dumb"})
+
+
+def glyphs_for(encoding: str | None, term: str, *, ascii_only: bool = False) -> Glyphs:
+    """encoding: of stdout; None when it has none. term: the TERM variable."""
+    if ascii_only or term in PLAIN_TERMINALS:
+        return ASCII
+    name = (encoding or "").lower().replace("-", "").replace("_", "")
+    return BLOCKS if name == "utf8" else ASCII
+
+
+def to_ascii(text: str) -> str:
+    """For texts that come from elsewhere (operations, devices), where every byte must be < 0x80."""
+    for shown, plain in (("→", "->"), ("·", "|"), ("…", "~"), ("–", "-"), ("—", "-"), ("°", ""), ("≥", ">="), ("≤", "<=")):
+        text = text.replace(shown, plain)
+    return text.encode("ascii", "replace").decode("ascii")

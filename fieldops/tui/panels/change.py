@@ -1,0 +1,226 @@
+"""What is shown before, while and after a device is changed: candidates, verification, plan, steps, trial, confirmation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from textual.content import Content
+
+from fieldops.errors import FieldopsError
+from fieldops.operations.rollback import RollbackPlan
+from fieldops.operations.sideload import SideloadPlan
+from fieldops.policy import Decision
+from fieldops.ports import Candidate, Progress
+from fieldops.steps import Step, describe, undo_of
+from fieldops.tui import figures
+from fieldops.tui.glyphs import Glyphs
+from fieldops.tui.panels.columns import Cell, Column
+from fieldops.tui.panels.device import checks
+from fieldops.tui.panels.ink import Part, Tone, heading, line, page, wrapped
+from fieldops.wire import SlotStatus, StepRecord
+
+STAGES = ("pick", "verify", "plan", "apply", "trial")
+
+CANDIDATE_COLUMNS = (
+    Column("VERDICT", 8),
+    Column("MODEL", 12, grows=1),
+    Column("VERSION", 10),
+    Column("CHANNEL", 8),
+    Column("SIZE", 9, right=True),
+    Column("WHY NOT, OR FROM WHERE", 24, grows=4),
+)
+
+
+def candidate_cells(candidate: Candidate) -> tuple[Cell, ...]:
+    usable = not candidate.reason
+    why = candidate.source if usable else f"{candidate.reason.replace('_', ' ')}: {candidate.message}"
+    return (
+        Cell("usable", "ok") if usable else Cell("REFUSED", "fail"),
+        Cell(figures.clean(candidate.model), "strong"),
+        Cell(figures.clean(candidate.version)),
+        Cell(figures.clean(candidate.channel)),
+        Cell(figures.size(candidate.size_bytes)),
+        Cell(figures.clean(why), "muted" if usable else "plain"),
+    )
+
+
+def candidate_key(candidate: Candidate) -> str:
+    return f"{candidate.source}|{candidate.channel}|{candidate.ref}"
+
+
+def stages(current: str, width: int, glyphs: Glyphs) -> Content:
+    """`1 pick > [2 verify] > 3 plan > 4 apply > 5 trial`"""
+    parts: list[Part] = [" "]
+    at = STAGES.index(current)
+    for number, name in enumerate(STAGES):
+        if number:
+            parts.append((f" {glyphs.arrow} ", "muted"))
+        text = f"{number + 1} {name}"
+        parts.append((f"[{text}]", "accent") if number == at else (text, "ok" if number < at else "muted"))
+    return line(*parts).truncate(width)
+
+
+def progress_bar(progress: Progress | None, width: int, glyphs: Glyphs, elapsed_s: float | None = None) -> Content:
+    """Phase, bar, bytes and rate. A total that nobody knows yet draws no bar."""
+    if progress is None:
+        return line(("starting", "muted"))
+    head = f"{figures.clean(progress.phase):<11}"
+    if not progress.total:
+        done = f"{figures.size(progress.done)}" if progress.done else ""
+        return line((head, "plain"), (done, "muted"))
+    fraction = progress.done / progress.total
+    tail = f" {100 * fraction:>3.0f}%  {figures.size(progress.done)} of {figures.size(progress.total)}"
+    if elapsed_s and elapsed_s > 1 and progress.done:
+        tail += f"  {figures.size(progress.done / elapsed_s)}/s"
+    room = max(8, width - len(head) - len(tail))
+    return line(head, (figures.bar(fraction, room, glyphs), "accent"), tail)
+
+
+def refusal(error: FieldopsError, width: int) -> list[Content]:
+    """A fault in three lines: what, reason and exit code, next step. There is no "continue anyway"."""
+    word = {3: "REFUSED BY TRUST", 4: "REFUSED BY POLICY", 5: "LINK", 6: "DEVICE SAYS NO", 10: "NEEDS A PERSON", 130: "CANCELLED"}
+    return [
+        line((word.get(error.exit_code, "FAILED"), "fail"), (f"   {error.reason.replace('_', ' ')}", "muted")),
+        *wrapped("", [figures.clean(text) for text in error.message.splitlines()], width, 2),
+        *wrapped("next", [figures.clean(error.next_step)], width, 6),
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class StepView:
+    """One step of a plan as it goes. state: wait, run, ok or FAIL."""
+
+    step: Step
+    state: str = "wait"
+    record: StepRecord | None = None
+    seconds: float | None = None
+
+
+_STEP_TONES: dict[str, Tone] = {"wait": "muted", "run": "accent", "ok": "ok", "FAIL": "fail", "hold": "warn"}
+
+
+def steps(
+    views: Sequence[StepView], width: int, glyphs: Glyphs, progress: Progress | None = None, elapsed_s: float | None = None
+) -> list[Content]:
+    """The plan as a list; the running step has its progress below, an ended one the checks that decided."""
+    lines: list[Content] = []
+    for number, view in enumerate(views, 1):
+        pointer = glyphs.pointer if view.state == "run" else " "
+        took = f"{view.seconds:.1f} s" if view.seconds is not None else ""
+        text = figures.clip(figures.clean(describe(view.step)), width - 22, glyphs)
+        lines.append(
+            line(
+                (f"{pointer} ", "accent"),
+                f"{number} ",
+                (f"{view.state:<5}", _STEP_TONES.get(view.state, "plain")),
+                f"{text:<{max(1, width - 22)}}",
+                (f"{took:>10}", "muted"),
+            )
+        )
+        if view.state == "run":
+            lines.append(line("          ").append(progress_bar(progress, width - 12, glyphs, elapsed_s)))
+        elif view.record is not None and view.record.checks:
+            lines += [line("          ").append(each) for each in checks(view.record.checks, width - 12, glyphs)]
+    return lines
+
+
+def plan(device: str, planned: SideloadPlan, decisions: Sequence[Decision], width: int, glyphs: Glyphs) -> Content:
+    """What will be done, in order, with what the policy says of each step; then warnings and the way back."""
+    versions = f"{planned.from_version or 'nothing'} {glyphs.arrow} {planned.to_version}"
+    lines = [
+        line(("device   ", "muted"), (figures.clean(device), "strong")),
+        line(("model    ", "muted"), (figures.clean(planned.model), "strong"), f"   {figures.clean(versions)}"),
+        Content(""),
+    ]
+    if not planned.steps:
+        return page([*lines, line(("NOTHING TO DO", "ok"), "   the device already runs this version, byte for byte")])
+    lines.append(heading("STEPS", width, glyphs.rule))
+    for number, (each, decision) in enumerate(zip(planned.steps, decisions, strict=True), 1):
+        word: tuple[str, Tone] = ("may    ", "ok") if decision.allowed else ("MAY NOT", "fail")
+        lines.append(line(f"  {number} ", word, f"  {figures.clean(str(each))}").truncate(width, ellipsis=True))
+    refused = [decision for decision in decisions if not decision.allowed]
+    if refused:
+        lines += [Content(""), *wrapped("policy", [figures.clean(refused[0].text)], width, 9, "fail")]
+    lines.append(Content(""))
+    lines += wrapped("warning", [figures.clean(text) for text in planned.warnings], width, 9, "warn")
+    lines += wrapped("undo", [figures.clean(undo_of(planned.steps[-1].step, previous=planned.from_version))], width, 9)
+    lines += wrapped(
+        "safety",
+        ["the old model answers until the new one has passed; without a commit the device goes back by itself"],
+        width,
+        9,
+    )
+    return page(lines)
+
+
+def trial(status: SlotStatus | None, total_s: float, since_read_s: float, width: int, glyphs: Glyphs) -> list[Content]:
+    """The countdown. since_read_s: how old the device's figure is."""
+    if status is None or status.state != "trial" or status.deadline_s is None:
+        state = status.state.replace("_", " ").upper() if status else "NOT READ YET"
+        return [line(("state    ", "muted"), (state, "strong"))]
+    left = max(0.0, status.deadline_s - since_read_s)
+    tone: Tone = "fail" if left < 30 else "warn"
+    return [
+        line(
+            ("TRIAL    ", tone), f"{status.candidate} answers; ", (f"{left:.0f} s", tone), " until the device goes back by itself"
+        ),
+        line(" " * 9, (figures.bar(left / total_s if total_s else None, max(10, width - 9), glyphs), tone)),
+    ]
+
+
+# --- confirm -----------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Everything a person needs to say yes or no. verb: on the button. unlock: the word to type first; "": none is asked.
+
+    reason_asked: the answer's words go to the audit log.
+    """
+
+    title: str
+    verb: str
+    rows: tuple[tuple[str, str], ...]
+    decision: Decision | None = None
+    unlock: str = ""
+    reason_asked: bool = True
+
+
+def rollback_question(planned: RollbackPlan, serving: str, decision: Decision, glyphs: Glyphs) -> Question:
+    """serving: what stops meanwhile, in words."""
+    return Question(
+        title=f"Roll back {planned.device}",
+        unlock=planned.device,
+        verb="Roll back",
+        rows=(
+            ("model", f"{planned.model}   {planned.from_version or 'nothing'} {glyphs.arrow} {planned.to_version}"),
+            ("does", describe(planned.step)),
+            ("impact", serving),
+            ("undo", undo_of(planned.step, previous=planned.from_version)),
+        ),
+        decision=decision,
+    )
+
+
+def sideload_question(planned: SideloadPlan, decision: Decision | None, glyphs: Glyphs) -> Question:
+    return Question(
+        title=f"Sideload to {planned.device}",
+        unlock=planned.device,
+        verb="Sideload",
+        rows=(
+            ("model", f"{planned.model}   {planned.from_version or 'nothing'} {glyphs.arrow} {planned.to_version}"),
+            ("does", f"{len(planned.steps)} steps: " + ", ".join(type(each.step).__name__ for each in planned.steps)),
+            ("impact", "the old model answers until the new one has passed its checks; no reboot"),
+            ("undo", f"the device goes back to {planned.from_version or 'no model'} by itself unless committed"),
+        ),
+        decision=decision,
+    )
+
+
+def question(asked: Question, width: int) -> Content:
+    lines = [each for label, text in asked.rows for each in wrapped(label, [figures.clean(text)], width, 9)]
+    if asked.decision is not None:
+        tone: Tone = "plain" if asked.decision.allowed else "fail"
+        lines += wrapped("policy", [figures.clean(asked.decision.text)], width, 9, tone)
+    return page(lines)

@@ -1,0 +1,104 @@
+"""The one dialog before a change. The focus is on Cancel, keys typed ahead are ignored, and the name unlocks the button."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, VerticalScroll
+from textual.screen import ModalScreen
+from textual.widgets import Button, Input, Static
+
+from fieldops.tui.panels import change
+from fieldops.tui.panels.change import Question
+from fieldops.tui.panels.ink import line
+
+GUARD_S = 0.3
+WIDTH = 76
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    reason: str
+
+
+class ConfirmScreen(ModalScreen[Answer | None]):
+    """Dismissed with the person's words, or with None."""
+
+    AUTO_FOCUS = ""
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "cancel", "Cancel", id="confirm.cancel")]
+
+    def __init__(self, question: Question) -> None:
+        super().__init__()
+        self._question = question
+        self._armed = False
+
+    def compose(self) -> ComposeResult:
+        asked = self._question
+        with VerticalScroll(id="confirm", can_focus=False) as box:
+            box.border_title = line(asked.title.upper()).markup
+            yield Static(change.question(asked, WIDTH - 6), id="confirm-text", markup=False)
+            if asked.reason_asked:
+                yield Static(
+                    line(("reason   ", "muted"), ("for the audit log; may stay empty", "muted")), markup=False, classes="label"
+                )
+                yield Input(id="reason", max_length=500, compact=True)
+            if asked.unlock:
+                yield Static(
+                    line(("unlock   ", "muted"), "type ", (asked.unlock, "accent"), " to unlock the button"),
+                    markup=False,
+                    classes="label",
+                )
+                yield Input(id="unlock", max_length=80, compact=True)
+            with Horizontal(id="buttons"):
+                yield Button("Cancel", id="cancel", compact=True)
+                yield Button(self._label(locked=bool(asked.unlock)), id="go", compact=True, disabled=True)
+
+    def _label(self, *, locked: bool) -> str:
+        return f"{self._question.verb} (locked)" if locked else self._question.verb
+
+    def on_mount(self) -> None:
+        self.set_timer(GUARD_S, self._arm)
+
+    def _arm(self) -> None:
+        """Until now nothing had the focus, so keys typed ahead went nowhere."""
+        self._armed = True
+        self._unlock()
+        self.query_one("#cancel").focus()
+
+    @property
+    def armed(self) -> bool:
+        return self._armed
+
+    def _unlock(self) -> None:
+        asked = self._question
+        typed = self.query_one("#unlock", Input).value if asked.unlock else ""
+        locked = typed != asked.unlock
+        go = self.query_one("#go", Button)
+        go.disabled = locked or not self._armed
+        go.label = self._label(locked=locked)
+
+    def on_input_changed(self) -> None:
+        self._unlock()
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        """Enter in a field goes on to the next one; it never says yes by itself."""
+        event.stop()
+        if event.input.id == "unlock" and not self.query_one("#go").disabled:
+            self.query_one("#go").focus()
+        else:
+            self.focus_next()
+
+    def on_button_pressed(self, event: Button.Pressed) -> None:
+        event.stop()
+        if event.button.id == "go":
+            reason = self.query_one("#reason", Input).value.strip() if self._question.reason_asked else ""
+            self.dismiss(Answer(reason))
+        else:
+            self.dismiss(None)
+
+    def action_cancel(self) -> None:
+        if self._armed:
+            self.dismiss(None)

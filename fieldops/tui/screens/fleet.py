@@ -1,0 +1,200 @@
+"""The root: all devices, worst first, and beside them on a wide screen the one under the cursor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import BindingType
+from textual.containers import Horizontal
+from textual.content import Content
+from textual.widgets import Input, Static
+
+from fieldops.tui.commands import bindings
+from fieldops.tui.panels import fleet as panel
+from fieldops.tui.panels import top
+from fieldops.tui.panels.columns import Cell
+from fieldops.tui.panels.ink import Part, line
+from fieldops.tui.screens.view import Line, View
+from fieldops.tui.snapshots import SORTS, Key, Sight, arranged, counts, parse_filter
+from fieldops.tui.table import LineTable
+
+SIDE_FROM = 110  # columns
+SIDE_WIDTH = 40
+ORDER_EVERY_S = 1.0
+STILL_S = 1.0  # rows never move within this time of a key
+
+
+class FleetScreen(View):
+    scope = "fleet"
+    BINDINGS: ClassVar[list[BindingType]] = list(bindings("fleet"))
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._sights: Mapping[Key, Sight] = {}
+        self._filter = ""
+        self._faults_only = False
+        self._sort = 0
+        self._ordered_at = float("-inf")
+        self._moved_at = float("-inf")
+
+    def body(self) -> ComposeResult:
+        app = self.console_app
+        with Horizontal(id="fleet"):
+            yield LineTable(panel.COLUMNS, self._cells, app.glyphs, empty="reading the inventory ...", id="devices")
+            yield Static(id="side", markup=False)
+        yield Line(id="status")
+        yield Input(placeholder="site:north  drift:data  !st:ok  text", id="filter", compact=True)
+
+    def on_mount(self) -> None:
+        self.query_one("#filter").display = False
+        self.table.focus()
+
+    @property
+    def table(self) -> LineTable:
+        return self.query_one("#devices", LineTable)
+
+    @property
+    def selected(self) -> Key | None:
+        cursor = self.table.cursor
+        return Key(cursor) if cursor is not None else None
+
+    @property
+    def shown(self) -> Sequence[str]:
+        return self.table.keys
+
+    def _cells(self, key: str) -> tuple[Cell, ...]:
+        sight = self._sights.get(Key(key))
+        return panel.cells(sight, self.console_app.site.now()) if sight else (Cell("-"),) * len(panel.COLUMNS)
+
+    # --- drawing -----------------------------------------------------------------------------------------------------------
+
+    def show_sights(self, sights: Mapping[Key, Sight]) -> None:
+        """All devices as they are known now."""
+        first = not self._sights
+        self._sights = sights
+        monotonic = self.console_app.site.monotonic()
+        if first or (monotonic - self._ordered_at >= ORDER_EVERY_S and monotonic - self._moved_at >= STILL_S):
+            self.rearrange()
+
+    def rearrange(self) -> None:
+        """Order and filter anew."""
+        app = self.console_app
+        self._ordered_at = app.site.monotonic()
+        self.table.set_rows(
+            arranged(
+                self._sights,
+                terms=parse_filter(self._filter),
+                faults_only=self._faults_only,
+                sort=SORTS[self._sort],
+                now=app.site.now(),
+            )
+        )
+        if not self._sights:
+            self.table.set_empty(
+                "reading the inventory ..."
+                if not app.inventory_read
+                else "no devices yet: `fieldops device add NAME --ssh USER@HOST`, or `fieldops demo`"
+            )
+        else:
+            self.table.set_empty("no device matches; Esc shows all")
+
+    def tick(self) -> None:
+        super().tick()
+        self.table.redraw_changed()
+        self.query_one("#status", Line).show(self._status())
+        side = self.query_one("#side", Static)
+        side.display = self.size.width >= SIDE_FROM
+        if side.display:
+            key = self.selected
+            content = panel.side(
+                self._sights.get(key) if key else None, self.console_app.site.now(), SIDE_WIDTH - 3, self.console_app.glyphs
+            )
+            if content != side.content:
+                side.update(content)
+
+    def top(self, width: int) -> Content:
+        app = self.console_app
+        now = app.site.now()
+        status = app.sync_state
+        oldest = now - status.oldest if status and status.oldest is not None else None
+        queued = status.queued if status else None
+        return top.fleet(counts(self._sights), queued, oldest, now, width, app.glyphs, paused=app.paused)
+
+    def _status(self) -> Content:
+        parts: list[Part] = [f" {len(self.table.keys)} of {len(self._sights)} shown"]
+        dot = f"  {self.console_app.glyphs.dot}  "
+        if self._filter:
+            parts += [dot, ("/" + self._filter, "accent")]
+        if self._faults_only:
+            parts += [dot, ("faults only", "warn")]
+        parts += [(f"{dot}{SORTS[self._sort]}", "muted")]
+        return line(*parts).truncate(self.size.width)
+
+    def on_line_table_highlighted(self, message: LineTable.Highlighted) -> None:
+        message.stop()
+        self._moved_at = self.console_app.site.monotonic()
+        self.tick()
+
+    def on_line_table_opened(self, message: LineTable.Opened) -> None:
+        message.stop()
+        self.do_open()
+
+    # --- commands ------------------------------------------------------------------------------------------------------------
+
+    def do_open(self, _argument: str = "") -> None:
+        key = self.selected
+        if key is not None:
+            self.console_app.open_device(key)
+
+    def do_filter(self, argument: str = "") -> None:
+        """With an argument sets it at once; without one asks, with the last filter still there."""
+        if argument:
+            self._set_filter(argument)
+            return
+        box = self.query_one("#filter", Input)
+        box.display = True
+        box.value = self._filter
+        box.focus()
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        if event.input.id == "filter" and event.input.display:
+            self._set_filter(event.value)
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        if event.input.id == "filter":
+            self._leave_filter()
+
+    def _set_filter(self, text: str) -> None:
+        self._filter = text.strip()
+        self.rearrange()
+        self.tick()
+
+    def _leave_filter(self) -> None:
+        self.query_one("#filter").display = False
+        self.table.focus()
+
+    def do_faults(self, _argument: str = "") -> None:
+        self._faults_only = not self._faults_only
+        self.rearrange()
+        self.tick()
+
+    def do_sort(self, _argument: str = "") -> None:
+        self._sort = (self._sort + 1) % len(SORTS)
+        self.rearrange()
+        self.tick()
+
+    def do_back(self, _argument: str = "") -> None:
+        """Esc leaves the filter box, then clears what hides rows; at the root it does nothing more."""
+        if self.query_one("#filter").display:
+            self._set_filter("")
+            self._leave_filter()
+        elif self._filter or self._faults_only:
+            self._faults_only = False
+            self._set_filter("")
+
+    def may(self, command_id: str) -> bool:
+        if command_id in {"fleet.open", "device.sideload", "device.rollback"}:
+            return self.selected is not None
+        return True

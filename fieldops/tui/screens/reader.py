@@ -1,0 +1,55 @@
+"""A text over the screen: help, one audit entry, an outcome, the messages. Esc closes it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import VerticalScroll
+from textual.content import Content
+from textual.screen import ModalScreen
+from textual.widgets import Static
+
+WIDEST = 92
+
+
+class ReaderScreen(ModalScreen[None]):
+    """draw: the text for a width in cells."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,q,enter", "close", "Close", id="reader.close"),
+        Binding("down,j", "scroll(1)", "Down", id="reader.down"),
+        Binding("up,k", "scroll(-1)", "Up", id="reader.up"),
+        Binding("pagedown,space", "scroll(10)", "Next page", id="reader.page_down"),
+        Binding("pageup", "scroll(-10)", "Previous page", id="reader.page_up"),
+    ]
+
+    def __init__(self, title: str, draw: Callable[[int], Content]) -> None:
+        super().__init__()
+        self._title = title
+        self._draw = draw
+
+    def compose(self) -> ComposeResult:
+        with VerticalScroll(id="reader", can_focus=False) as box:
+            box.border_title = Content(self._title).markup
+            box.border_subtitle = "Esc close"
+            yield Static(id="reader-text", markup=False)
+
+    def on_mount(self) -> None:
+        self._redraw()
+
+    def on_resize(self) -> None:
+        self._redraw()
+
+    def _redraw(self) -> None:
+        width = min(WIDEST, self.app.size.width - 4)
+        self.query_one("#reader").styles.width = width
+        self.query_one("#reader-text", Static).update(self._draw(width - 6))
+
+    def action_scroll(self, rows: int) -> None:
+        self.query_one("#reader").scroll_relative(y=rows, animate=False)
+
+    def action_close(self) -> None:
+        self.dismiss(None)

@@ -1,0 +1,324 @@
+"""A signed bundle onto one device: pick -> verify -> plan -> apply -> trial. Each stage shows what the next rests on.
+
+Leaving while steps run leaves the work running: the strip shows it, and `S` on the same device comes back here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import BindingType
+from textual.containers import VerticalScroll
+from textual.content import Content
+from textual.widgets import Static
+
+from fieldops.errors import FieldopsError
+from fieldops.operations.gate import Words
+from fieldops.steps import Activate, Commit, Step
+from fieldops.tui import figures
+from fieldops.tui.commands import bindings
+from fieldops.tui.jobs import Job
+from fieldops.tui.panels import change as panel
+from fieldops.tui.panels import top
+from fieldops.tui.panels.change import StepView
+from fieldops.tui.panels.columns import Cell
+from fieldops.tui.panels.ink import Part, heading, line, page
+from fieldops.tui.screens.view import Line, View
+from fieldops.tui.snapshots import Key, Sight
+from fieldops.tui.table import LineTable
+
+if TYPE_CHECKING:
+    from fieldops.operations.sideload import SideloadPlan
+    from fieldops.policy import Decision
+    from fieldops.ports import Candidate, TrustedBundle
+    from fieldops.tui.screens.confirm import Answer
+    from fieldops.wire import SlotStatus, StepRecord
+
+SCAN_S = 30.0
+VERIFY_S = 600.0
+PLAN_S = 20.0
+STEP_S = 1800.0
+
+
+class SideloadScreen(View):
+    scope = "sideload"
+    BINDINGS: ClassVar[list[BindingType]] = list(bindings("sideload"))
+
+    def __init__(self, sight: Sight, key: Key) -> None:
+        super().__init__()
+        self._key = key
+        self._sight = sight
+        self._stage = "pick"
+        self._candidates: dict[str, Candidate] = {}
+        self._chosen: Candidate | None = None
+        self._plan: SideloadPlan | None = None
+        self._decisions: tuple[Decision, ...] = ()
+        self._views: tuple[StepView, ...] = ()
+        self._words = Words()
+        self._job: Job[Any] | None = None
+        self._began = 0.0
+        self._fault: FieldopsError | None = None
+        self._ended = ""
+
+    def body(self) -> ComposeResult:
+        yield Line(id="stages")
+        yield LineTable(
+            panel.CANDIDATE_COLUMNS, self._cells, self.console_app.glyphs, empty="looking for a stick ...", id="candidates"
+        )
+        with VerticalScroll(id="work", can_focus=True):
+            yield Static(id="work-text", markup=False)
+
+    def on_mount(self) -> None:
+        self._enter("pick")
+        self.do_rescan()
+
+    @property
+    def table(self) -> LineTable:
+        return self.query_one("#candidates", LineTable)
+
+    @property
+    def selected(self) -> Key:
+        return self._key
+
+    @property
+    def stage(self) -> str:
+        return self._stage
+
+    @property
+    def busy(self) -> bool:
+        """Whether steps are running on the device."""
+        return self._stage == "apply" and self._job is not None
+
+    def _cells(self, key: str) -> tuple[Cell, ...]:
+        return panel.candidate_cells(self._candidates[key])
+
+    def _enter(self, stage: str) -> None:
+        self._stage = stage
+        picking = stage == "pick"
+        self.table.display = picking
+        self.query_one("#work").display = not picking
+        (self.table if picking else self.query_one("#work")).focus()
+        self.refresh_bindings()
+        self.tick()
+
+    # --- drawing -----------------------------------------------------------------------------------------------------------------
+
+    def tick(self) -> None:
+        self._sight = self.console_app.store.get(self._key) or self._sight
+        super().tick()
+        self.query_one("#stages", Line).show(panel.stages(self._stage, self.size.width, self.console_app.glyphs))
+        if self._stage != "pick":
+            text = self.query_one("#work-text", Static)
+            content = self._content(min(self.size.width - 4, 110))
+            if content != text.content:
+                text.update(content)
+
+    def draw_strip(self) -> None:
+        """The stage itself shows the progress of this screen's own job."""
+        if self._job is None or self._stage == "pick":
+            super().draw_strip()
+        else:
+            self.query_one("#strip").display = False
+
+    def _content(self, width: int) -> Content:
+        glyphs = self.console_app.glyphs
+        chosen = self._chosen
+        lines: list[Content] = []
+        if chosen is not None:
+            what: list[Part] = [
+                (figures.clean(chosen.ref), "strong"),
+                f"   {figures.size(chosen.size_bytes)}   {figures.clean(chosen.channel)}",
+            ]
+            lines += [
+                line(("bundle   ", "muted"), *what),
+                line(("source   ", "muted"), figures.clean(chosen.source)),
+                Content(""),
+            ]
+        elapsed = self.console_app.site.monotonic() - self._began
+        progress = self._job.progress if self._job else None
+        if self._stage == "verify" and self._fault is None:
+            lines += [
+                heading("VERIFY", width, glyphs.rule, "every byte against the signed metadata"),
+                panel.progress_bar(progress, width, glyphs, elapsed),
+            ]
+        elif self._stage == "plan" and self._plan is not None:
+            lines.append(
+                line(("verified ", "muted"), ("ok", "ok"), "   signatures, expiry, digests; the copy is in this laptop's cache")
+            )
+            lines.append(panel.plan(self._sight.entry.name, self._plan, self._decisions, width, glyphs))
+        elif self._stage in {"apply", "trial"}:
+            lines += panel.steps(self._views, width, glyphs, progress, elapsed)
+            if self._stage == "trial" and not self._ended:
+                lines += [Content(""), *self._trial(width)]
+        if self._ended:
+            lines += [Content(""), line(("DONE  ", "ok"), self._ended)]
+        if self._fault is not None:
+            lines += [Content(""), *panel.refusal(self._fault, width)]
+        return page(lines)
+
+    def _trial(self, width: int) -> list[Content]:
+        now = self.console_app.site.now()
+        activate = next((view.step for view in self._views if isinstance(view.step, Activate)), None)
+        total = float(activate.trial_s) if activate else 0.0
+        lines = panel.trial(self._slot, total, self._sight.age(now) or 0.0, width, self.console_app.glyphs)
+        return [
+            *lines,
+            Content(""),
+            line(
+                ("         C", "accent"), " commits it.  ", ("B", "accent"), " goes back at once.  Leaving lets the time run out."
+            ),
+        ]
+
+    @property
+    def _slot(self) -> SlotStatus | None:
+        snapshot = self._sight.snapshot
+        slots = snapshot.models.slots if snapshot and snapshot.models else []
+        return next((slot for slot in slots if self._plan and slot.model == self._plan.model), None)
+
+    def top(self, width: int) -> Content:
+        app = self.console_app
+        now = app.site.now()
+        from fieldops.tui.panels.device import title_parts
+
+        parts: list[Part] = [(self._sight.entry.name, "strong"), *title_parts(self._sight, now)]
+        return top.titled("Sideload", parts, [], now, width, app.glyphs)
+
+    def on_line_table_highlighted(self, message: LineTable.Highlighted) -> None:
+        message.stop()
+
+    def on_line_table_opened(self, message: LineTable.Opened) -> None:
+        message.stop()
+        self.do_pick()
+
+    # --- pick, verify, plan --------------------------------------------------------------------------------------------------------
+
+    def do_rescan(self, _argument: str = "") -> None:
+        site = self.console_app.site
+
+        def found(candidates: list[Candidate]) -> None:
+            self._candidates = {panel.candidate_key(each): each for each in candidates}
+            usable_first = sorted(self._candidates, key=lambda key: bool(self._candidates[key].reason))
+            self.table.set_empty("no stick with signed bundles found; plug one in, then press r")
+            self.table.set_rows(usable_first)
+            self.table.redraw_changed()
+
+        def failed(error: FieldopsError) -> None:
+            self.table.set_empty(f"{error.message} - {error.next_step}")
+            self.console_app.tell_error(error)
+
+        self.start("looking for bundles", lambda job: site.candidates(site.deadline(SCAN_S, job.cancel)), found, failed)
+
+    def do_pick(self, _argument: str = "") -> None:
+        """Enter: the next stage, whichever this is."""
+        if self._stage == "pick" and self.table.cursor is not None:
+            self._verify(self._candidates[self.table.cursor])
+        elif self._stage == "plan" and self._plan is not None and self._plan.steps and self._fault is None:
+            decisions = [decision for decision in self._decisions if not decision.allowed]
+            question = panel.sideload_question(self._plan, decisions[0] if decisions else None, self.console_app.glyphs)
+            self.console_app.ask(question, self._confirmed)
+
+    def _verify(self, candidate: Candidate) -> None:
+        site = self.console_app.site
+        self._chosen, self._fault, self._plan, self._ended = candidate, None, None, ""
+        self._began = site.monotonic()
+
+        def work(job: Job[tuple[SideloadPlan, tuple[Decision, ...]]]) -> tuple[SideloadPlan, tuple[Decision, ...]]:
+            bundle: TrustedBundle = site.fetch(candidate, site.deadline(VERIFY_S, job.cancel), job.report)
+            planned = site.plan_sideload(self._sight.entry, bundle, site.deadline(PLAN_S, job.cancel))
+            return planned, tuple(site.decide(each.step) for each in planned.steps)
+
+        self._job = self.start("verifying", work, self._planned, self._refused)
+        self._enter("verify")
+
+    def _planned(self, result: tuple[SideloadPlan, tuple[Decision, ...]]) -> None:
+        self._job = None
+        self._plan, self._decisions = result
+        self._enter("plan")
+
+    def _refused(self, error: FieldopsError) -> None:
+        self._job = None
+        self._fault = error
+        self.console_app.remember(error)
+        self._views = tuple(replace(view, state="FAIL") if view.state == "run" else view for view in self._views)
+        self._enter(self._stage)
+
+    # --- apply, trial ----------------------------------------------------------------------------------------------------------------
+
+    def _confirmed(self, answer: Answer | None) -> None:
+        if answer is None or self._plan is None:
+            return
+        self._words = Words(reason=answer.reason)
+        self._views = tuple(StepView(each.step, "hold" if isinstance(each.step, Commit) else "wait") for each in self._plan.steps)
+        self._enter("apply")
+        self._next_step()
+
+    def _next_step(self) -> None:
+        """The first step that waits; a trailing Commit is held until the person presses C."""
+        index = next((n for n, view in enumerate(self._views) if view.state == "wait"), None)
+        if index is None or self._plan is None:
+            held = any(view.state == "hold" for view in self._views)
+            self._enter("trial" if held else self._stage)
+            if not held:
+                self._ended = f"{self._plan.model} {self._plan.to_version} answers" if self._plan else ""
+            self.console_app.poller.watch(self._key)
+            return
+        self._run(index)
+
+    def _run(self, index: int) -> None:
+        site, plan = self.console_app.site, self._plan
+        if plan is None:
+            return
+        planned, entry, words = plan.steps[index], self._sight.entry, self._words
+        self._mark(index, state="run")
+        self._began = site.monotonic()
+
+        def work(job: Job[StepRecord]) -> StepRecord:
+            return site.apply(entry, plan, planned, words, site.deadline(STEP_S, job.cancel), job.report)
+
+        def done(record: StepRecord) -> None:
+            self._job = None
+            self._mark(index, state="ok", record=record, seconds=site.monotonic() - self._began)
+            self._next_step()
+
+        self._job = self.start(f"{type(planned.step).__name__} on {entry.name}", work, done, self._refused, changes=True)
+        self.tick()
+
+    def _mark(self, index: int, *, state: str, record: StepRecord | None = None, seconds: float | None = None) -> None:
+        views = list(self._views)
+        views[index] = replace(views[index], state=state, record=record, seconds=seconds)
+        self._views = tuple(views)
+
+    def do_commit(self, _argument: str = "") -> None:
+        index = next((n for n, view in enumerate(self._views) if view.state == "hold"), None)
+        if self._stage == "trial" and index is not None and self._job is None:
+            self._fault = None
+            self._run(index)
+
+    @property
+    def steps(self) -> tuple[tuple[Step, str], ...]:
+        """Each step of the plan with its state word."""
+        return tuple((view.step, view.state) for view in self._views)
+
+    def may(self, command_id: str) -> bool:
+        if command_id == "device.commit":
+            return self._stage == "trial" and any(view.state == "hold" for view in self._views)
+        if command_id == "device.rollback":
+            return self._stage == "trial"
+        if command_id == "sideload.rescan":
+            return self._stage == "pick"
+        if command_id == "sideload.pick":
+            return self._stage == "pick" or (self._stage == "plan" and bool(self._plan and self._plan.steps))
+        return True
+
+    def do_back(self, _argument: str = "") -> None:
+        """Before anything was sent: one stage back, stopping what runs. Later: leave, and the work goes on."""
+        if self._stage in {"verify", "plan"}:
+            if self._job is not None:
+                self._job.cancel.cancel()
+                self._job = None
+            self._fault = None
+            self._enter("pick")
+        else:
+            self.console_app.pop_screen()
