@@ -109,7 +109,7 @@ def _short(error: Exception) -> str:
 def _running(what: str) -> Iterator[None]:
     try:
         yield
-    except ort_state.InvalidArgument as error:
+    except (ort_state.InvalidArgument, ValueError) as error:  # ValueError: an input is missing
         raise UsageFault(
             f"{what}: {_short(error)}", reason="bad_input", next_step="send tensors as the model's metadata describes them"
         ) from error
