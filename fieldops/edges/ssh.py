@@ -18,7 +18,7 @@ from __future__ import annotations
 import contextlib
 import getpass
 import logging
-import queue
+import os
 import shlex
 import socket
 import struct
@@ -31,6 +31,7 @@ from typing import Any, cast
 import httpcore
 import httpx
 import paramiko
+from paramiko.agent import AgentSSH
 from paramiko.channel import Channel
 from paramiko.common import cMSG_CHANNEL_OPEN, cMSG_CHANNEL_REQUEST, cMSG_GLOBAL_REQUEST
 from paramiko.pkey import UnknownKeyType
@@ -63,6 +64,7 @@ PING_S = 2.5  # silence after which the other side is asked for a sign of life
 SILENCE_S = 8.0  # silence after which the link is dead: stalls of 5 s pass, a cut is noticed within 10 s
 _TICK_S = 0.5
 _AGENT_S = 2.0  # a stale SSH_AUTH_SOCK hangs for ever
+_TOUCH_S = 60.0  # a key in hardware waits for its person; the login's own deadline is mostly shorter
 _AGENT_KEYS = 4  # servers end the connection at the sixth key tried
 
 _CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "aes128-ctr", "aes192-ctr", "aes256-ctr")
@@ -253,17 +255,18 @@ def _log_in(
     where = f"{user}@{address.host}:{address.port}"
     tried: list[str] = []
     unusable: list[str] = []
-    for name, key in _keys(identities, deadline, device, unusable):
-        tried.append(name)
-        done = threading.Event()
-        with contextlib.suppress(paramiko.SSHException):  # the connection ended: said below
-            transport.auth_publickey(user, key, done)
-            while not done.wait(min(0.05, dial.left(deadline, "auth", where, device))) and transport.is_active():
-                pass
-        if transport.is_authenticated():
-            return
-        if not transport.is_active():
-            break
+    with contextlib.ExitStack() as stack:
+        for name, key in _keys(identities, stack, unusable):
+            tried.append(name)
+            done = threading.Event()
+            with contextlib.suppress(paramiko.SSHException):  # the connection ended: said below
+                transport.auth_publickey(user, key, done)
+                while not done.wait(min(0.05, dial.left(deadline, "auth", where, device))) and transport.is_active():
+                    pass
+            if transport.is_authenticated():
+                return
+            if not transport.is_active():
+                break
     said = f"tried {', '.join(tried)}" if tried else "there was no key to try"
     also = f"; not usable: {', '.join(unusable)}" if unusable else ""
     raise NotAuthorised(
@@ -274,34 +277,34 @@ def _log_in(
     ) from transport.get_exception()
 
 
-def _keys(
-    identities: Sequence[Path], deadline: Deadline, device: str, unusable: list[str]
-) -> Iterator[tuple[str, paramiko.PKey]]:
+def _keys(identities: Sequence[Path], stack: contextlib.ExitStack, unusable: list[str]) -> Iterator[tuple[str, paramiko.PKey]]:
+    """Files first, then ssh-agent's keys, of which the stack closes the connection. unusable: gets what could not be read."""
     for path in identities:
         try:
             yield path.name, paramiko.PKey.from_path(path)
         except (OSError, ValueError, TypeError, paramiko.SSHException, UnknownKeyType) as error:
             # a missing or wrong passphrase is a TypeError there; ssh-agent may hold the key unlocked
             unusable.append(f"{path.name} ({error})")
-    for key in _agent_keys(deadline, device)[:_AGENT_KEYS]:
+    for key in _agent_keys(stack)[:_AGENT_KEYS]:
         yield f"ssh-agent {key.comment or key.get_name()}", key
 
 
-def _agent_keys(deadline: Deadline, device: str) -> list[paramiko.AgentKey]:
-    """The keys of ssh-agent; none when it does not answer in 2 s (it is then left behind in its thread)."""
-    answer: queue.SimpleQueue[list[paramiko.AgentKey]] = queue.SimpleQueue()
-
-    def ask() -> None:
-        try:
-            answer.put(list(paramiko.Agent().get_keys()))
-        except (OSError, paramiko.SSHException):
-            answer.put([])
-
-    threading.Thread(target=ask, name="fieldops-ssh-agent", daemon=True).start()
+def _agent_keys(stack: contextlib.ExitStack) -> Sequence[paramiko.AgentKey]:
+    """None when there is no ssh-agent, or one that does not answer in 2 s."""
+    path = os.environ.get("SSH_AUTH_SOCK")
+    if not path or not hasattr(socket, "AF_UNIX"):
+        return ()
+    agent: Any = AgentSSH()  # not paramiko.Agent: that one connects without a time limit
+    conn = stack.enter_context(contextlib.closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)))
     try:
-        return answer.get(timeout=min(_AGENT_S, dial.left(deadline, "auth", "ssh-agent", device)))
-    except queue.Empty:
-        return []
+        conn.settimeout(_AGENT_S)
+        conn.connect(path)
+        agent._connect(conn)
+    except (OSError, ValueError, paramiko.SSHException):
+        return ()
+    conn.settimeout(_TOUCH_S)
+    keys: Sequence[paramiko.AgentKey] = agent.get_keys()
+    return keys
 
 
 # --- the link ------------------------------------------------------------------------------------------------------------

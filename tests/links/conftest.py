@@ -1,0 +1,244 @@
+"""Real SSH servers on loopback: the sample fleet's own (asyncssh) and, where it is installed, OpenSSH's sshd."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from fieldops.deadline import Deadline
+from fieldops.edges import keys
+from fieldops.edges.known_hosts import KnownHosts
+from fieldops.fleet import DeviceEntry, SshAddress
+
+SSHD = shutil.which("sshd") or "/usr/sbin/sshd"
+HAS_SSHD = Path(SSHD).exists()
+
+
+def soon(seconds: float = 20.0) -> Deadline:
+    return Deadline.after(seconds, time.monotonic)
+
+
+@dataclass(frozen=True)
+class SshServer:
+    """A running server and what it takes to get in. process: the listening one."""
+
+    kind: str
+    entry: DeviceEntry
+    known_hosts: KnownHosts
+    identity: Path
+    folder: Path
+    process: subprocess.Popen[bytes]
+
+    def children(self) -> list[int]:
+        """Process ids below the server's, the ones that speak with a client first."""
+        found: list[int] = []
+        waiting = [self.process.pid]
+        while waiting:
+            parent = waiting.pop()
+            below = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+            found += [int(pid) for pid in below]
+            waiting += [int(pid) for pid in below]
+        return found
+
+
+@pytest.fixture(scope="session")
+def short_folder() -> Iterator[Path]:
+    """Paths of unix sockets are limited to 107 bytes; pytest's own folders are longer."""
+    folder = Path(tempfile.mkdtemp(prefix="fo-"))
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def identity(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("person") / "id"
+    keys.ssh_keygen(path)
+    return path
+
+
+def _known(port: int, host_key: Path) -> KnownHosts:
+    return KnownHosts.parse(f"[127.0.0.1]:{port} {host_key.with_name(host_key.name + '.pub').read_text()}")
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(5)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    for pipe in (process.stdin, process.stdout, process.stderr):
+        if pipe is not None:
+            pipe.close()
+
+
+@contextlib.contextmanager
+def asyncssh_server(folder: Path, identity: Path, agent_socket: str, environment: dict[str, str]) -> Iterator[SshServer]:
+    keys.ssh_keygen(folder / "host_key")
+    document = {
+        "authorized_keys": str(identity.with_name("id.pub")),
+        "devices": [
+            {
+                "name": "one",
+                "port": 0,
+                "host_key": str(folder / "host_key"),
+                "home": str(folder),
+                "socket": agent_socket or None,
+                "environment": {"PATH": os.environ["PATH"], **environment},
+            }
+        ],
+    }
+    (folder / "doors.json").write_text(json.dumps(document))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "fieldops.demo.ssh_server", folder / "doors.json"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    try:
+        assert process.stdout is not None
+        port = json.loads(process.stdout.readline())["ports"]["one"]
+        entry = DeviceEntry(name="one", ssh=SshAddress("technician", "127.0.0.1", port))
+        yield SshServer("asyncssh", entry, _known(port, folder / "host_key"), identity, folder, process)
+    finally:
+        _stop(process)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextlib.contextmanager
+def openssh_server(folder: Path, identity: Path, environment: dict[str, str], *more: str) -> Iterator[SshServer]:
+    keys.ssh_keygen(folder / "host_key")
+    if os.geteuid() == 0:
+        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # sshd refuses to start as root without it
+    port = _free_port()
+    settings = [
+        f"ListenAddress 127.0.0.1:{port}",
+        f"HostKey {folder / 'host_key'}",
+        f"AuthorizedKeysFile {identity.with_name('id.pub')}",
+        "PidFile none",
+        "StrictModes no",
+        "UsePAM no",
+        "PasswordAuthentication no",
+        "LogLevel ERROR",
+        "PermitRootLogin yes",
+        *([f"SetEnv {' '.join(f'{key}={value}' for key, value in environment.items())}"] if environment else []),
+        *more,
+    ]
+    (folder / "sshd_config").write_text("\n".join(settings) + "\n")
+    with (folder / "sshd.log").open("wb") as log:
+        process = subprocess.Popen([SSHD, "-D", "-e", "-f", folder / "sshd_config"], stderr=log, stdin=subprocess.DEVNULL)
+    try:
+        until = time.monotonic() + 10
+        while True:
+            with contextlib.suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port), 1):
+                break
+            assert process.poll() is None, (folder / "sshd.log").read_text()
+            assert time.monotonic() < until
+        entry = DeviceEntry(name="one", ssh=SshAddress(None, "127.0.0.1", port))
+        yield SshServer("sshd", entry, _known(port, folder / "host_key"), identity, folder, process)
+    finally:
+        _stop(process)
+
+
+# --- a program behind a unix socket, where the agent would be --------------------------------------------------------------
+
+
+async def _hello(request: Request) -> Response:
+    return PlainTextResponse("hello " + request.headers.get("host", ""))
+
+
+async def _count(request: Request) -> Response:
+    size = 0
+    async for piece in request.stream():
+        size += len(piece)
+    return PlainTextResponse(str(size))
+
+
+async def _much(request: Request) -> Response:
+    return StreamingResponse(iter([b"x" * 65536] * int(request.query_params["pieces"])))
+
+
+class _Quiet(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+@contextlib.contextmanager
+def serving(app: Callable[..., object], path: Path) -> Iterator[Path]:
+    """An app on a unix socket, in a thread of this process."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind(str(path))
+    listener.listen(64)
+    server = _Quiet(uvicorn.Config(app, log_config=None, ws="none", timeout_graceful_shutdown=1))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    try:
+        yield path
+    finally:
+        server.should_exit = True
+        thread.join()
+        listener.close()
+        path.unlink(missing_ok=True)
+
+
+@pytest.fixture(scope="session")
+def runtime(short_folder: Path) -> Iterator[Path]:
+    """A folder that looks like an agent's runtime folder, with an HTTP program on agent.sock."""
+    folder = short_folder / "run"
+    folder.mkdir()
+    app = Starlette(routes=[Route("/hello", _hello), Route("/count", _count, methods=["PUT"]), Route("/much", _much)])
+    with serving(app, folder / "agent.sock"):
+        yield folder
+
+
+KINDS = [
+    "asyncssh",
+    pytest.param(
+        "sshd",
+        marks=[
+            pytest.mark.needs_sshd,
+            pytest.mark.skipif(not HAS_SSHD, reason="needs OpenSSH's server: apt-get install openssh-server"),
+        ],
+    ),
+]
+
+
+@pytest.fixture(scope="session", params=KINDS)
+def server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, identity: Path, runtime: Path
+) -> Iterator[SshServer]:
+    folder = tmp_path_factory.mktemp(str(request.param))
+    environment = {"FIELDOPS_AGENT_RUNTIME": str(runtime)}
+    starting = (
+        asyncssh_server(folder, identity, str(runtime / "agent.sock"), environment)
+        if request.param == "asyncssh"
+        else openssh_server(folder, identity, environment)
+    )
+    with starting as running:
+        yield running
+
+
+def stranger_to(server: SshServer) -> SshServer:
+    """The same server, of which nothing is known."""
+    return replace(server, known_hosts=KnownHosts())
