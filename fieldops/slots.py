@@ -125,7 +125,9 @@ def advance(
         )
     to = TABLE[(slot.state, event)] or slot.rest
     if slot.hops >= MOST_TRANSITIONS and to not in RESTING:
-        return replace(slot, state="needs_human", rest="needs_human", trial=None, reason="too_many_transitions", since=now, hops=0)
+        return replace(
+            slot, state="needs_human", rest="needs_human", trial=None, reason="too_many_transitions", since=now, hops=0
+        )
     moved = replace(
         slot,
         state=to,

@@ -34,6 +34,11 @@ class Figures:
         self._since = None
         self.version_requests = self.version_failed = 0
 
+    @property
+    def failed_share(self) -> float:
+        """0..1 of the requests that the version in service was asked."""
+        return self.version_failed / self.version_requests if self.version_requests else 0.0
+
     def answer(self, now: float, ms: float, route: str) -> None:
         self.requests += 1
         self.version_requests += 1

@@ -1,42 +1,17 @@
-"""Where everything of an agent lies, and the durable writes that keep it whole when the power goes."""
+"""Where everything of an agent lies: its home, and the short folder of its sockets."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from fieldops.agent.config import AgentConfig
+from fieldops.edges.disk import sync_folder
 from fieldops.errors import UsageFault
 
 SOCKET_PATH_LIMIT = 107  # bytes, of sun_path on Linux
-
-
-def fsync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def write_durably(path: Path, data: bytes, mode: int = 0o644) -> None:
-    """Power loss leaves the old file or the new one, and at most a dot file beside it."""
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            os.fchmod(file.fileno(), mode)
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            Path(name).unlink()
-        raise
-    fsync_folder(path.parent)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +87,7 @@ class AgentHome:
         self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
         for folder in (self.key.parent, self.trust, self.blobs, self.bundles, self.root / "incoming"):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        fsync_folder(self.root)
+        sync_folder(self.root)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,8 @@ from fieldops.bundles.manifest import Rule
 
 DRAIN_S = 10.0  # longest that a switched-out worker may finish what it began
 BACK_OFF_S = (0.0, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+LONG_S = 1.0  # a pause that no request waits through
+WATCH_S = 1.0  # how soon a death without requests is noticed
 CALM_S = 60.0  # without a crash for so long, the back-off starts anew
 
 
@@ -40,7 +42,7 @@ class _Seat:
 
 
 class Served:
-    """Lives on the event loop. on_crash: told each time the worker ended by itself."""
+    """Lives on the event loop, beside its own `run`. on_crash: told each time the worker ended by itself."""
 
     def __init__(self, model: str, on_crash: Callable[[str, str], None]) -> None:
         self.model = model
@@ -48,11 +50,12 @@ class Served:
         self.rule: Rule | None = None
         self.version = ""
         self.crashes = 0
-        self.cool = False  # the hardware is hot: do not ask the large tier
+        self.cool = True  # False: the hardware is hot, so the large tier is not asked
         self._seat: _Seat | None = None
         self._load: Load | None = None
         self._crashed_at: float | None = None
-        self._restart = asyncio.Lock()
+        self._hurt = asyncio.Event()
+        self._changed = asyncio.Event()
         self._on_crash = on_crash
 
     @property
@@ -65,102 +68,112 @@ class Served:
 
     async def switch(self, worker: Worker | None, rule: Rule | None, version: str) -> None:
         """Let `worker` answer from now on; the one before finishes what it has. None: the rule answers."""
-        before, self._seat = self._seat, _Seat(worker) if worker else None
+        before = self._seat
         self._load = worker.load if worker else None
         self.rule, self.version, self.crashes, self._crashed_at = rule, version, 0, None
         self.figures.restart()
-        if before is None or (worker is not None and before.worker is worker):
+        self._sit(_Seat(worker) if worker else None)
+        if before is None or before.worker is worker:
             return
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(DRAIN_S):
-                while before.inside:
+                while before.inside and before.worker.alive:
                     await asyncio.sleep(0.005)
         await before.worker.stop()
 
     async def close(self) -> None:
-        seat, self._seat, self._load = self._seat, None, None
+        seat, self._load = self._seat, None
+        self._sit(None)
         if seat is not None:
             await seat.worker.stop()
 
     async def infer(self, body: bytes, timeout: float) -> Answered:
-        """Raises WorkerSaid (bad_request) or, when nobody and no rule answers in time, TimeoutError or WorkerGone."""
+        """timeout: seconds. Raises WorkerSaid (bad_request), or WorkerGone when there is neither worker nor rule."""
         loop = asyncio.get_running_loop()
-        started, until = loop.time(), loop.time() + timeout
+        started = loop.time()
         try:
-            answered, ms = await self._answer(body, until)
-        except (WorkerSaid, WorkerGone, TimeoutError) as error:
-            if not (isinstance(error, WorkerSaid) and error.kind == "bad_request"):
+            answered, ms = await self._answer(body, started + timeout)
+        except WorkerSaid as error:
+            if error.kind != "bad_request":
                 self.figures.failure(loop.time())
+            raise
+        except WorkerGone:
+            self.figures.failure(loop.time())
             raise
         self.figures.answer(loop.time(), ms if ms is not None else (loop.time() - started) * 1000, answered.route)
         return answered
 
     async def _answer(self, body: bytes, until: float) -> tuple[Answered, float | None]:
+        """The worker's answer with its milliseconds, from one of two tries, else the rule's."""
         loop = asyncio.get_running_loop()
         for _ in range(2):
             seat = self._seat
             if seat is None:
                 break
+            left = max(0.001, until - loop.time())
             seat.inside += 1
             try:
-                header = {"op": "infer", "deadline_s": max(0.001, until - loop.time()), "large": not self.cool}
-                answer, data = await seat.worker.call(header, body, timeout=max(0.001, until - loop.time()))
+                answer, data = await seat.worker.call({"op": "infer", "deadline_s": left, "large": self.cool}, body, timeout=left)
                 return Answered(data, str(answer["route"]), seat.worker.load.version), float(answer["ms"])
+            except TimeoutError:
+                break  # the worker is well but busy for longer than this request may wait
             except WorkerGone:
-                await self._replace(seat, until)
+                await self._other(seat, until)
             finally:
                 seat.inside -= 1
         if self.rule is None:
             raise WorkerGone(f"{self.model} has no running worker and no rule")
         return Answered(_by_rule(self.model, self.version, self.rule), "rule", self.version), None
 
-    async def _replace(self, dead: _Seat, until: float) -> None:
-        """A new worker in the dead one's place, with growing pauses; returns early when the request's time is over."""
-        loop = asyncio.get_running_loop()
-        with contextlib.suppress(TimeoutError, WorkerGone, WorkerSaid):
-            async with asyncio.timeout_at(until), self._restart:
-                if self._seat is not dead or self._load is None:
-                    return  # somebody else did, or it was switched meanwhile
-                self._count_crash(loop.time())
-                pause = BACK_OFF_S[min(self.crashes - 1, len(BACK_OFF_S) - 1)]
-                if pause >= 1.0:
-                    self._seat = None  # the rule answers while it rests; `revive` tries again
-                    return
-                await asyncio.sleep(pause)
-                worker = await Worker.start(self._load)
-                if self._seat is dead:
-                    self._seat = _Seat(worker)
-                else:
-                    await worker.stop()
+    async def _other(self, dead: _Seat, until: float) -> None:
+        """Wait until something else than `dead` is in place, at most until then."""
+        self._hurt.set()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(until):
+                while self._seat is dead:
+                    await self._changed.wait()
 
-    def _count_crash(self, now: float) -> None:
+    def _sit(self, seat: _Seat | None) -> None:
+        self._seat = seat
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+
+    async def run(self) -> None:
+        """Start the worker again whenever it ended by itself; runs until cancelled."""
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(WATCH_S):
+                    await self._hurt.wait()
+            self._hurt.clear()
+            seat = self._seat
+            if seat is not None and not seat.worker.alive and self._load is not None:
+                await self._restart(seat, self._load)
+
+    async def _restart(self, dead: _Seat | None, load: Load) -> None:
+        while self._seat is dead and self._load is load:
+            pause = self._crashed(asyncio.get_running_loop().time())
+            if pause >= LONG_S and dead is not None:
+                dead = None
+                self._sit(None)  # the rule answers meanwhile, so that nobody waits through the pause
+            await asyncio.sleep(pause)
+            try:
+                worker = await Worker.start(load)
+            except (WorkerGone, WorkerSaid):
+                continue
+            if self._seat is dead and self._load is load:
+                self._sit(_Seat(worker))
+            else:
+                await worker.stop()
+            return
+
+    def _crashed(self, now: float) -> float:
+        """Count one crash; the seconds to rest before the next start."""
         if self._crashed_at is not None and now - self._crashed_at > CALM_S:
             self.crashes = 0
         self.crashes += 1
         self._crashed_at = now
         self._on_crash(self.model, self.version)
-
-    async def revive(self) -> None:
-        """Called by health: start the worker again where it is gone and has rested long enough."""
-        loop = asyncio.get_running_loop()
-        seat = self._seat
-        if seat is not None and not seat.worker.alive:
-            await self._replace(seat, loop.time() + 30)
-            return
-        rested = BACK_OFF_S[min(self.crashes, len(BACK_OFF_S) - 1)]
-        if seat is not None or self._load is None or loop.time() - (self._crashed_at or 0) < rested:
-            return
-        async with self._restart:
-            load = self._load
-            try:
-                worker = await Worker.start(load)
-            except (WorkerGone, WorkerSaid):
-                self._count_crash(loop.time())
-                return
-            if self._seat is None and self._load is load:
-                self._seat = _Seat(worker)
-            else:
-                await worker.stop()
+        return BACK_OFF_S[min(self.crashes, len(BACK_OFF_S)) - 1]
 
 
 def _by_rule(model: str, version: str, rule: Rule) -> bytes:

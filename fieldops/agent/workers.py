@@ -12,7 +12,10 @@ from asyncio.subprocess import PIPE, Process
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
 from fieldops.agent.frames import Header, PipeBroken, pack, receive
+from fieldops.bundles.manifest import Manifest
 
 START_S = 60.0  # importing the runtime and loading a model on a slow card
 STOP_S = 2.0
@@ -33,13 +36,17 @@ class WorkerSaid(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
-    """What a worker loads. golden None: no set is known for the task. memory_bytes None: no limit is promised."""
+    """What a worker loads. golden None: no set is known for the task. memory_bytes None: no limit is promised.
+
+    manifest: of a foreign model, which has no file for it; None: the folder's manifest.json.
+    """
 
     folder: Path
     model: str
     version: str
     golden: Path | None
     memory_bytes: int | None
+    manifest: Manifest | None = None
 
     def header(self) -> Header:
         return {
@@ -47,6 +54,7 @@ class Load:
             "folder": str(self.folder),
             "golden": str(self.golden) if self.golden else None,
             "memory_bytes": self.memory_bytes,
+            "manifest": msgspec.to_builtins(self.manifest) if self.manifest else None,
         }
 
 

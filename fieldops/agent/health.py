@@ -1,0 +1,196 @@
+"""Watching what runs: trials and probations that are over, workers that keep dying, heat, drift counts, the golden set.
+
+What is wrong is put to the transaction's queue; nothing is changed here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict, deque
+from dataclasses import dataclass, field
+
+import msgspec
+
+from fieldops.agent.admission import Admission
+from fieldops.agent.device import Device
+from fieldops.agent.frames import Header
+from fieldops.agent.serving import Served
+from fieldops.agent.transaction import Transaction
+from fieldops.agent.workers import WorkerGone, WorkerSaid
+from fieldops.drift.sketch import Reference, Window
+from fieldops.edges.registry import Installed
+from fieldops.edges.telemetry import Telemetry
+from fieldops.wire import DriftReport, Stats
+
+TICK_S = 0.25  # between two looks at the deadlines
+LOOK_S = 1.0  # between two looks at the models
+WINDOW_REQUESTS = 200
+WINDOW_S = 30.0
+LEAST_IN_WINDOW = 32  # fewer requests wait for the next window: a window of 3 says nothing and pushes out one that does
+CRASHES = 3  # of one version on trial or probation, within the watcher's calm time
+LEAST_REQUESTS = 50  # before a share of failed requests says anything
+CALL_S = 30.0
+
+
+@dataclass(slots=True)
+class _Seen:
+    """Of one version in service."""
+
+    version: str = ""
+    requests: int = 0  # when the last window was taken
+    taken: float = 0.0
+    checked: float = float("-inf")
+    stats: Stats = field(default_factory=Stats)
+
+
+class Health:
+    """Lives on the event loop."""
+
+    def __init__(self, device: Device, transaction: Transaction, admission: Admission, telemetry: Telemetry) -> None:
+        self._device = device
+        self._transaction = transaction
+        self._admission = admission
+        self._telemetry = telemetry
+        self._seen: dict[str, _Seen] = defaultdict(_Seen)
+        self._told: dict[str, str] = {}
+        self._crashes: deque[tuple[float, str, str]] = deque(maxlen=100)
+
+    def crashed(self, model: str, version: str) -> None:
+        """A worker ended by itself."""
+        now = self._device.loop.time()
+        self._crashes.append((now, model, version))
+        recent = sum(1 for at, m, v in self._crashes if (m, v) == (model, version) and now - at < 60.0)
+        self._device.save(note=self._device.entry(self._device.actor, "worker_crash", model, version, f"crash {recent}"))
+        if recent >= CRASHES:
+            self._alone(model, "worker_crashes")
+
+    async def run(self) -> None:
+        """Until cancelled. Deadlines are watched apart: a worker that hangs must not hold them up."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._watch_deadlines())
+            group.create_task(self._watch_models())
+
+    async def _watch_deadlines(self) -> None:
+        while True:
+            await asyncio.to_thread(self._look_at_slots)
+            self._admission.forget_silent()
+            await asyncio.sleep(TICK_S)
+
+    async def _watch_models(self) -> None:
+        while True:
+            heat = await asyncio.to_thread(self._device.sensors.heat)
+            for served in self._device.models.all():
+                served.cool = heat.throttled is not True
+                await self._look_at(served)
+            await asyncio.sleep(LOOK_S)
+
+    def _look_at_slots(self) -> None:
+        for model, what in self._transaction.overdue():
+            if what == "trial":
+                self._alone(model, "trial_deadline")
+            elif self._told.get(model) != "settle":
+                self._told[model] = "settle"
+                self._transaction.settle(model).add_done_callback(lambda _, model=model: self._told.pop(model, None))
+
+    def _alone(self, model: str, reason: str) -> None:
+        """Told once; told again only when the transaction is through with it."""
+        if self._told.get(model) != "revert":
+            self._told[model] = "revert"
+            self._transaction.trial_over(model, reason).add_done_callback(lambda _: self._told.pop(model, None))
+
+    async def _look_at(self, served: Served) -> None:
+        seen, loop = self._seen[served.model], self._device.loop
+        if seen.version != served.version:
+            seen = self._seen[served.model] = _Seen(version=served.version, requests=served.figures.requests, taken=loop.time())
+        if not served.ready:
+            return
+        installed = self._device.registry.version(served.model, served.version)
+        limit = installed.manifest.objectives.error_rate if installed and installed.manifest else 1.0
+        if served.figures.version_requests >= LEAST_REQUESTS and served.figures.failed_share > limit:
+            self._alone(served.model, "error_rate")
+        new = served.figures.requests - seen.requests
+        if new >= WINDOW_REQUESTS or (new >= LEAST_IN_WINDOW and loop.time() - seen.taken >= WINDOW_S):
+            await self._take_window(served, seen)
+        if loop.time() - seen.checked >= self._device.config.self_check_s:
+            await self._self_check(served, seen)
+
+    async def _take_window(self, served: Served, seen: _Seen) -> None:
+        seen.requests, seen.taken = served.figures.requests, self._device.loop.time()
+        found = await self._ask(served, {"op": "window"})
+        if found is not None and found[1]:
+            window = msgspec.json.decode(found[1], type=Window)
+            if window.n:
+                await asyncio.to_thread(self._telemetry.add, served.model, served.version, window)
+
+    async def _self_check(self, served: Served, seen: _Seen) -> None:
+        """The golden set on the device as it is now; the worker re-reads nothing, so the files are hashed here."""
+        seen.checked = self._device.loop.time()
+        found = await self._ask(served, {"op": "golden"})
+        if found is None:
+            return
+        header = found[0]
+        installed = self._device.registry.version(served.model, served.version)
+        intact = await asyncio.to_thread(_intact, self._device, installed) if installed else None
+        golden = bool(header["passed"]) if header["known"] else None
+        equal = header.get("bit_equal") if header.get("same_runtime") else None
+        seen.stats = Stats(golden_ok=golden, replay_bit_equal=equal, digest_ok=intact)
+        if golden is False:
+            self._alone(served.model, "golden_failed")
+
+    async def _ask(self, served: Served, header: Header) -> tuple[Header, bytes] | None:
+        worker = served.worker
+        if worker is None:
+            return None
+        try:
+            return await worker.call(header, timeout=CALL_S)
+        except (WorkerGone, WorkerSaid, TimeoutError):
+            return None  # its watcher starts it again; the next look asks again
+
+    async def drift(self, served: Served) -> DriftReport:
+        """The kept windows and fresh evidence."""
+        seen = self._seen[served.model]
+        if seen.version == served.version and served.ready:
+            if served.figures.requests - seen.requests >= LEAST_IN_WINDOW:
+                await self._take_window(served, seen)
+            await self._self_check(served, seen)
+        device = self._device
+        installed = device.registry.version(served.model, served.version)
+        reference = await asyncio.to_thread(_reference, device, installed) if installed else None
+        baseline = device.registry.baseline(served.model, served.version)
+        serving = served.figures.serving(served.model, served.version, device.loop.time(), None)
+        heat = await asyncio.to_thread(device.sensors.heat)
+        stats = msgspec.structs.replace(
+            seen.stats if seen.version == served.version else Stats(),
+            p50_ms=serving.p50_ms,
+            baseline_p50_ms=baseline.p50_ms if baseline else None,
+            throttled=heat.throttled,
+        )
+        windows = await asyncio.to_thread(self._telemetry.windows, served.model, served.version)
+        return DriftReport(model=served.model, version=served.version, reference=reference, windows=windows, stats=stats)
+
+
+def _reference(device: Device, installed: Installed) -> Reference | None:
+    if installed.manifest is None or installed.manifest.sketch is None:
+        return None
+    try:
+        data = (device.home.bundles / installed.manifest_sha256 / installed.manifest.sketch).read_bytes()
+        return msgspec.json.decode(data, type=Reference)
+    except (OSError, msgspec.DecodeError):
+        return None  # told by digest_ok; a report without reference says that no drift can be told
+
+
+def _intact(device: Device, installed: Installed) -> bool | None:
+    """Are the files on disk still what was signed; None for a foreign model, whose files nobody signed."""
+    import hashlib
+
+    if installed.manifest is None or not installed.channel:
+        return None
+    folder = device.home.bundles / installed.manifest_sha256
+    try:
+        for file in installed.manifest.files:
+            with (folder / file.name).open("rb") as stream:
+                if hashlib.file_digest(stream, "sha256").hexdigest() != file.sha256:
+                    return False
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,206 @@
+"""The loaded bundle inside a worker: requests of the Open Inference Protocol in, answers out, and its checks."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from msgspec import Struct
+
+from fieldops.agent.frames import Header
+from fieldops.bundles.golden import Golden, decode_golden
+from fieldops.bundles.manifest import Manifest
+from fieldops.drift.sketch import Reference
+from fieldops.edges.onnx import (
+    Array,
+    Cascade,
+    Observer,
+    Tensors,
+    evaluate_golden,
+    latencies,
+    made_up_inputs,
+    measure,
+    replay,
+    runtime_key,
+)
+from fieldops.errors import UsageFault
+from fieldops.wire import encode
+
+_FIND = {"FP16": "float16", "FP32": "float32", "FP64": "float64", "BOOL": "bool"}
+_TYPES = _FIND | {f"{sign}INT{bits}": f"{sign.lower()}int{bits}" for sign in ("", "U") for bits in (8, 16, 32, 64)}
+_NAMES = {dtype: name for name, dtype in _TYPES.items()}
+
+
+class _Input(Struct, frozen=True):
+    name: str
+    shape: list[int]
+    datatype: str
+    data: Any  # flat or nested, as the protocol allows
+
+
+class _Request(Struct, frozen=True):
+    inputs: list[_Input]
+    id: str = ""
+
+
+def _bad(message: str) -> UsageFault:
+    return UsageFault(message, reason="bad_input", next_step="send tensors as the model's metadata describes them")
+
+
+def _tensors(request: _Request, manifest: Manifest) -> Tensors:
+    made: Tensors = {}
+    for tensor in request.inputs:
+        dtype = _TYPES.get(tensor.datatype)
+        if dtype is None:
+            raise _bad(f"datatype {tensor.datatype!r} of {tensor.name} is not known")
+        try:
+            made[tensor.name] = np.asarray(tensor.data, dtype=dtype).reshape(tensor.shape)
+        except (ValueError, TypeError, OverflowError) as error:
+            raise _bad(f"input {tensor.name}: {error}") from error
+    for wanted in manifest.inputs:
+        got = made.get(wanted.name)
+        if got is None:
+            raise _bad(f"input {wanted.name} is missing")
+        if got.ndim != len(wanted.shape) or any(
+            size not in (-1, have) for size, have in zip(wanted.shape, got.shape, strict=True)
+        ):
+            raise _bad(f"input {wanted.name} has shape {list(got.shape)}; the model takes {wanted.shape}")
+        if 0 in got.shape:
+            raise _bad(f"input {wanted.name} is empty")
+    return made
+
+
+def _named(name: str, value: Array) -> dict[str, Any]:
+    return {
+        "name": name,
+        "datatype": _NAMES.get(str(value.dtype), "FP32"),
+        "shape": list(value.shape),
+        "data": value.ravel().tolist(),
+    }
+
+
+class Loaded:
+    """rss_before: resident bytes before anything of the bundle was read."""
+
+    def __init__(self, folder: Path, manifest: Manifest, golden: Path | None, rss_before: int, *, foreign: bool) -> None:
+        start = time.perf_counter()
+        self._folder = folder
+        self._foreign = foreign
+        self.rss_before = rss_before
+        self._declared = manifest
+        self._cascade = self._fresh()
+        self.load_ms = (time.perf_counter() - start) * 1000
+        self._golden: Golden | None = decode_golden(golden.read_bytes()) if golden else None
+        self._observer = self._observed()
+        self._since = time.time()
+
+    @property
+    def manifest(self) -> Manifest:
+        return self._cascade.manifest
+
+    @property
+    def observed(self) -> int:
+        return self._observer.n if self._observer else 0
+
+    def _fresh(self) -> Cascade:
+        if self._foreign:
+            return Cascade.of_file(self._folder / self._declared.tiers[0].file, self._declared.model)
+        return Cascade.load(self._folder, self._declared)
+
+    def _observed(self) -> Observer | None:
+        if self.manifest.sketch is None:
+            return None
+        return Observer(msgspec.json.decode((self._folder / self.manifest.sketch).read_bytes(), type=Reference))
+
+    def _inputs(self) -> Tensors:
+        return dict(self._golden.inputs) if self._golden else made_up_inputs(self.manifest)
+
+    def infer(self, body: bytes, deadline_s: float | None, large: bool) -> tuple[Header, bytes]:
+        start = time.perf_counter()
+        try:
+            request = msgspec.json.decode(body, type=_Request)
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+            raise _bad(f"no inference request: {error}") from error
+        inputs = _tensors(request, self.manifest)
+        asked = time.perf_counter()
+        answer = self._cascade.infer(inputs, deadline_s=deadline_s, allow_large=large)
+        model_ms = (time.perf_counter() - asked) * 1000
+        if self._observer is not None:
+            self._observer.add(inputs, answer.outputs)
+        reply = {
+            "model_name": self.manifest.model,
+            "model_version": self.manifest.version,
+            "id": request.id,
+            "outputs": [_named(name, value) for name, value in answer.outputs.items()],
+            "parameters": {
+                "route": answer.route,
+                "version": self.manifest.version if not self._foreign else "foreign",
+                "confidence": answer.confidence,
+                "tier_ms": answer.tier_ms,
+                "total_ms": (time.perf_counter() - start) * 1000,
+            },
+        }
+        return {"route": answer.route, "ms": model_ms}, msgspec.json.encode(reply)
+
+    def golden(self) -> Header:
+        """The golden set and the recorded outputs, on the device as it is now."""
+        if self._golden is None:
+            return {"known": False}
+        name = self.manifest.replay
+        recorded = (self._folder / name).read_bytes() if name else None
+        result = evaluate_golden(self._cascade, self._golden, recorded)
+        reply: Header = {
+            "known": True,
+            "passed": result.ok,
+            "accuracy": result.accuracy,
+            "floor": result.floor,
+            "rows": result.n,
+            "worst": result.worst_difference,
+            "finite": result.finite,
+            "same_runtime": self.manifest.replay_key == runtime_key(),
+        }
+        if recorded is not None:
+            replayed = replay(self._cascade, self._golden, recorded)
+            if replayed.comparable:
+                reply["bit_equal"] = replayed.bit_equal
+        return reply
+
+    def latencies(self, n: int) -> list[float]:
+        return latencies(self._cascade, self._inputs(), n)
+
+    def measure(self, samples: int, warmup: int) -> Header:
+        measured = measure(self._fresh, self._inputs(), samples=samples, warmup=warmup)
+        return {
+            "cold_ms": measured.cold_ms,
+            "samples_ms": list(measured.samples_ms),
+            "kernel_ms": measured.kernel_ms,
+            "runtime": measured.runtime,
+        }
+
+    def window(self) -> bytes:
+        """The counts since the last window; b"" when nothing is observed."""
+        if self._observer is None:
+            return b""
+        ended = time.time()
+        window = self._observer.window(self._since, ended)
+        self._since = ended
+        return encode(window)
+
+    def metadata(self) -> bytes:
+        """GET /v2/models/{m}, as the protocol describes a model."""
+
+        def described(tensors: list[Any]) -> list[dict[str, Any]]:
+            return [{"name": t.name, "datatype": _NAMES.get(t.dtype, t.dtype), "shape": t.shape} for t in tensors]
+
+        return msgspec.json.encode(
+            {
+                "name": self.manifest.model,
+                "versions": [self.manifest.version],
+                "platform": "onnx_onnxruntime",
+                "inputs": described(self.manifest.inputs),
+                "outputs": described(self.manifest.outputs),
+            }
+        )

@@ -1,0 +1,70 @@
+"""Bench: a version measured in a worker of its own, with the device's heat before and after."""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from fieldops.agent.device import Device
+from fieldops.agent.records import done
+from fieldops.agent.workers import Worker, WorkerGone, WorkerSaid
+from fieldops.bench import Measured, baseline_of, summarise
+from fieldops.edges.registry import Change, Installed
+from fieldops.errors import DeviceCannot
+from fieldops.steps import Bench
+from fieldops.wire import BenchResult, StepRecord
+
+BENCH_S = 570.0  # below what the transaction waits for its event loop
+SAMPLES = (64, 100_000)
+
+
+def bench(device: Device, record: StepRecord, step: Bench, installed: Installed, actor: str) -> None:
+    """On the transaction's thread. Raises DeviceCannot."""
+    if not SAMPLES[0] <= step.samples <= SAMPLES[1]:
+        raise DeviceCannot(f"{step.samples} samples", reason="samples", next_step="ask for 64 to 100000 samples")
+    note = device.entry(actor, "bench", step.model, installed.version, f"{step.samples} samples")
+    device.save(record=replace(record, phase="measuring"), note=note)
+    before = device.sensors.heat()
+    try:
+        measured, accuracy = device.wait_for(_measure(device, installed, step))
+    except (WorkerGone, WorkerSaid, TimeoutError) as error:
+        raise DeviceCannot(
+            f"{step.model} {installed.version} could not be measured: {error}",
+            reason="bench_failed",
+            next_step="ask for fewer samples, or look at `fieldops logs`",
+        ) from error
+    after = device.sensors.heat()
+    result = summarise(
+        measured,
+        model=step.model,
+        version=installed.version,
+        throttled=after.throttled if not before.throttled else True,
+        temp_before_c=before.soc_temp_c,
+        temp_after_c=after.soc_temp_c,
+        accuracy=accuracy,
+        baseline=device.registry.baseline(step.model, installed.version),
+    )
+    _save(device, record, step, result)
+
+
+def _save(device: Device, record: StepRecord, step: Bench, result: BenchResult) -> None:
+    def keep(change: Change) -> None:
+        if step.save_baseline:
+            change.baseline(step.model, baseline_of(result, device.now()))
+
+    device.save(record=done(record, device.now(), bench=result, version=result.version), also=[keep])
+
+
+async def _measure(device: Device, installed: Installed, step: Bench) -> tuple[Measured, float | None]:
+    worker = await Worker.start(device.models.load(installed))
+    try:
+        found, _ = await worker.call({"op": "measure", "samples": step.samples, "warmup": step.warmup}, timeout=BENCH_S)
+        golden, _ = await worker.call({"op": "golden"}, timeout=60.0)
+    finally:
+        await worker.stop()
+    measured = Measured(
+        cold_ms=found["cold_ms"],
+        samples_ms=tuple(found["samples_ms"]),
+        kernel_ms=found["kernel_ms"],
+        runtime=found["runtime"],
+    )
+    return measured, float(golden["accuracy"]) if golden["known"] else None

@@ -1,0 +1,105 @@
+"""The models this device serves, by name, and what their workers load."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import platform
+from collections.abc import Callable
+
+from fieldops.agent.home import AgentHome
+from fieldops.agent.serving import Served
+from fieldops.agent.workers import Load, Worker
+from fieldops.bundles.manifest import FileEntry, Manifest, Objectives, Rule, Tier
+from fieldops.edges.registry import Installed, Registry
+
+FOREIGN_VERSION = "0.0.0"
+
+
+class Models:
+    """Lives on the event loop; `group` runs one watcher a model."""
+
+    def __init__(
+        self, home: AgentHome, registry: Registry, group: asyncio.TaskGroup, on_crash: Callable[[str, str], None]
+    ) -> None:
+        self._home = home
+        self._registry = registry
+        self._group = group
+        self._on_crash = on_crash
+        self._served: dict[str, Served] = {}
+        self._watchers: list[asyncio.Task[None]] = []
+
+    def get(self, model: str) -> Served | None:
+        return self._served.get(model)
+
+    def all(self) -> list[Served]:
+        return [self._served[name] for name in sorted(self._served)]
+
+    def served(self, model: str) -> Served:
+        """The model's place, made when there is none yet."""
+        if model not in self._served:
+            served = Served(model, self._on_crash)
+            self._served[model] = served
+            self._watchers.append(self._group.create_task(served.run()))
+        return self._served[model]
+
+    async def switch(self, model: str, worker: Worker | None, rule: Rule, version: str) -> None:
+        """See Served.switch; makes the model's place when there is none yet."""
+        await self.served(model).switch(worker, rule, version)
+
+    async def close(self) -> None:
+        for watcher in self._watchers:
+            watcher.cancel()
+        for served in self._served.values():
+            await served.close()
+
+    def load(self, installed: Installed) -> Load:
+        """What a worker for this version loads; the files' digests are checked again there."""
+        manifest = installed.manifest
+        if installed.channel == "":
+            return Load(
+                folder=self._home.root / "foreign",
+                model=installed.model,
+                version=installed.version,
+                golden=None,
+                memory_bytes=None,
+                manifest=manifest,
+            )
+        golden = self._home.golden(manifest.task) if manifest else None
+        return Load(
+            folder=self._home.bundles / installed.manifest_sha256,
+            model=installed.model,
+            version=installed.version,
+            golden=golden if golden and golden.exists() else None,
+            memory_bytes=manifest.objectives.memory_bytes if manifest else None,
+            manifest=None,
+        )
+
+
+def foreign(model: str, file: str, data: bytes, now: float) -> Installed:
+    """A model that somebody put on the device by hand: it answers, and nothing is promised about it."""
+    digest = hashlib.sha256(data).hexdigest()
+    manifest = Manifest(
+        v=1,
+        model=model,
+        task=model,
+        version=FOREIGN_VERSION,
+        counter=0,
+        owner="",
+        tiers=[Tier(name="core", file=file, variant="fp32")],
+        inputs=[],
+        outputs=[],
+        objectives=Objectives(p95_ms=1e9, memory_bytes=1 << 40),
+        fallback=Rule(label=-1, text=f"no model answers on {platform.node() or 'this device'}"),
+        files=[FileEntry(name=file, sha256=digest, size=len(data))],
+    )
+    return Installed(
+        model=model,
+        version=FOREIGN_VERSION,
+        counter=0,
+        manifest_sha256=digest,
+        size_bytes=len(data),
+        channel="",
+        manifest=manifest,
+        staged=now,
+    )

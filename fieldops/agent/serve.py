@@ -1,0 +1,181 @@
+"""The long-lived agent, put together: one event loop, one transaction thread, one worker process a model.
+
+It must stay small: no tuf, numpy, onnxruntime, console or SSH library is imported here; those live in short children.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import logging
+import os
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import msgspec
+
+from fieldops.agent.admission import Admission
+from fieldops.agent.config import AgentConfig, read
+from fieldops.agent.device import Bell, Device, RecentLines
+from fieldops.agent.health import Health
+from fieldops.agent.home import AgentHome, Runtime
+from fieldops.agent.identity import Identity
+from fieldops.agent.inference import Inference
+from fieldops.agent.lease import Lease
+from fieldops.agent.listeners import QuietServer, lan_socket, server, stop_on_signals, tls_context, unix_socket
+from fieldops.agent.local import Local
+from fieldops.agent.models import Models, foreign
+from fieldops.agent.report import Report
+from fieldops.agent.server import Api
+from fieldops.agent.transaction import Transaction
+from fieldops.agent.uploads import Uploads
+from fieldops.edges.locks import exclusive
+from fieldops.edges.registry import Registry
+from fieldops.edges.sensors import Sensors, boot_id
+from fieldops.edges.telemetry import Telemetry
+from fieldops.slots import Slot, advance
+
+START_S = 300.0
+
+
+def run(words: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="fieldops-agent serve")
+    parser.add_argument("--home", type=Path, default=None, help="the agent's folder")
+    parser.add_argument("--until-eof", action="store_true", help="end when standard input ends")
+    given = parser.parse_args(words)
+    home = AgentHome((given.home or AgentHome.default()).resolve())
+    home.make()
+    config = read(home.config)
+    runtime = Runtime.of(config)
+    runtime.make()
+    with exclusive(home.lock, "the agent", wait_s=3.0):
+        asyncio.run(_serve(home, config, runtime, until_eof=given.until_eof))
+    return 0
+
+
+def _logging() -> RecentLines:
+    recent = RecentLines()
+    shown = logging.StreamHandler(sys.stderr)
+    shown.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
+    log = logging.getLogger("fieldops.agent")
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    log.addHandler(recent)
+    if os.environ.get("FIELDOPS_AGENT_VERBOSE"):
+        log.addHandler(shown)
+    logging.getLogger("uvicorn.error").addHandler(recent)
+    return recent
+
+
+@contextlib.asynccontextmanager
+async def _device(
+    home: AgentHome, config: AgentConfig, group: asyncio.TaskGroup, told: dict[str, Health]
+) -> AsyncIterator[Device]:
+    """The shared parts; models are stopped and the registry closed at the end."""
+    loop = asyncio.get_running_loop()
+    registry = Registry.open(home.registry)
+    models = Models(home, registry, group, lambda model, version: told["health"].crashed(model, version))
+    device = Device(
+        home=home,
+        config=config,
+        identity=Identity.load_or_create(home.key),
+        registry=registry,
+        models=models,
+        sensors=Sensors(config.sensors_root, home.models, config.quota_bytes),
+        boot_id=boot_id(),
+        loop=loop,
+        bell=Bell(loop),
+        recent=_logging(),
+    )
+    try:
+        yield device
+    finally:
+        await models.close()
+        registry.close()
+
+
+async def _serve(home: AgentHome, config: AgentConfig, runtime: Runtime, *, until_eof: bool) -> None:
+    stop = asyncio.Event()
+    stop_on_signals(asyncio.get_running_loop(), stop, until_eof=until_eof)
+    told: dict[str, Health] = {}
+    telemetry = Telemetry(home.root / "telemetry.db")
+    async with asyncio.TaskGroup() as group, _device(home, config, group, told) as device:
+        _adopt_foreign(device)
+        transaction = Transaction(device)
+        lease = Lease(device.monotonic)
+        admission = Admission(device, transaction, lease)
+        health = told["health"] = Health(device, transaction, admission, telemetry)
+        report = Report(device, health, lease)
+        uploads = Uploads(device, admission, transaction)
+        near = Api(device, report, admission, transaction, uploads, near=True)
+        far = Api(device, report, admission, transaction, uploads, near=False)
+        servers = [
+            _on_unix(group, server(near.app()), runtime.agent, 0o660),
+            _on_unix(group, server(Inference(device).app()), runtime.infer, 0o666),
+            _on_unix(group, server(Local(device, report, admission).app()), runtime.local, 0o600),
+        ]
+        if config.lan is not None:
+            device.tls = tls_context(device.identity, [laptop.certificate for laptop in device.registry.laptops()])
+            made = lan_socket(*config.lan)
+            device.lan_port = int(made.getsockname()[1])
+            far_server = server(far.app(), device.tls)
+            group.create_task(far_server.serve([made]))
+            servers.append(far_server)
+        try:
+            await _ready(device, transaction, admission, servers, runtime)
+            watching = group.create_task(health.run())
+            await stop.wait()
+            watching.cancel()
+        finally:
+            transaction.close()
+            for each in servers:
+                each.should_exit = True
+            for path in (runtime.agent, runtime.infer, runtime.local):
+                path.unlink(missing_ok=True)
+    telemetry.close()
+
+
+def _on_unix(group: asyncio.TaskGroup, made: QuietServer, path: Path, mode: int) -> QuietServer:
+    group.create_task(made.serve([unix_socket(path, mode)]))
+    return made
+
+
+async def _ready(
+    device: Device, transaction: Transaction, admission: Admission, servers: list[QuietServer], runtime: Runtime
+) -> None:
+    """Every model answers (or its rule does) and every socket listens; then one line says so."""
+    async with asyncio.timeout(START_S):
+        await asyncio.wrap_future(transaction.recover())
+        while not all(each.started for each in servers):
+            await asyncio.sleep(0.005)
+    for record in device.registry.running():
+        admission.sign_of_life(record.step_id)
+    line = {
+        "schema": "fieldops.agent/v1",
+        "device": device.identity.id,
+        "pid": os.getpid(),
+        "lan_port": device.lan_port,
+        "runtime": str(runtime.folder),
+    }
+    sys.stdout.write(msgspec.json.encode(line).decode("utf-8") + "\n")
+    sys.stdout.flush()
+
+
+def _adopt_foreign(device: Device) -> None:
+    """A model put there by hand answers as version 0.0.0, until something signed takes its place."""
+    if device.config.foreign is None:
+        return
+    model, file = device.config.foreign
+    if device.registry.slot(model) is not None:
+        return
+    path = device.home.foreign(file)
+    try:
+        found = foreign(model, path.name, path.read_bytes(), device.now())
+    except OSError as error:
+        logging.getLogger("fieldops.agent").warning("foreign model %s: %s", path, error.strerror)
+        return
+    slot = advance(Slot(model=model, task=model), "install", now=device.now(), reason="foreign", version=found.version)
+    note = device.entry(device.actor, "found", model, found.version, "foreign", found.manifest_sha256)
+    device.save(slot=slot, note=note, also=[lambda change: change.version(found)])

@@ -1,0 +1,83 @@
+"""The payload files on the device: by digest, resumable while they come, never removed while a slot may need them."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from fieldops.agent.home import AgentHome
+from fieldops.bundles.trust import SHA256_HEX
+from fieldops.edges.blobs import BlobCache
+from fieldops.edges.disk import storage_faults, sync_folder
+from fieldops.edges.registry import Installed
+from fieldops.errors import TrustRefused, UsageFault
+
+
+@dataclass(frozen=True, slots=True)
+class Shelf:
+    home: AgentHome
+
+    def path(self, sha256: str) -> Path:
+        """Raises UsageFault for what is no digest."""
+        if not SHA256_HEX.fullmatch(sha256):
+            raise UsageFault(f"{sha256[:80]!r} is no SHA-256", next_step="name the blob by 64 lower-case hex digits")
+        return self.home.blobs / sha256
+
+    def part(self, sha256: str) -> Path:
+        return self.path(sha256).with_suffix(".part")
+
+    def whole(self, sha256: str) -> bool:
+        return self.path(sha256).exists()
+
+    def have(self, sha256: str) -> int:
+        """Bytes of it that are here."""
+        for path in (self.path(sha256), self.part(sha256)):
+            with contextlib.suppress(FileNotFoundError):
+                return path.stat().st_size
+        return 0
+
+    def used_bytes(self) -> int:
+        total = 0
+        for path in self.home.blobs.iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                total += path.stat().st_size
+        return total
+
+    def finish(self, sha256: str) -> None:
+        """A whole part becomes the blob: synced, hashed, renamed. Raises TrustRefused (hash_mismatch); nothing is kept then."""
+        part = self.part(sha256)
+        with storage_faults(part):
+            with part.open("rb+") as file:
+                os.fsync(file.fileno())
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            if digest != sha256:
+                part.unlink()
+                raise TrustRefused(
+                    f"what was uploaded as {sha256[:12]} hashes to {digest[:12]}",
+                    reason="hash_mismatch",
+                    next_step="send it again; if it fails again, verify the stick with `fieldops stick verify`",
+                )
+            part.replace(self.path(sha256))
+            sync_folder(part.parent)
+
+    def gather(self, manifest_sha256: str, files: Iterable[tuple[str, str]]) -> Path:
+        """The bundle's folder with its files by base name. Durable when it returns."""
+        return BlobCache(self.home.models).gather(manifest_sha256, files)
+
+    def drop(self, gone: Installed, others: Iterable[Installed]) -> None:
+        """Remove a version's files, but none that another version shares."""
+        kept = {digest for other in others for digest in _digests(other)}
+        shutil.rmtree(self.home.bundles / gone.manifest_sha256, ignore_errors=True)
+        for digest in _digests(gone) - kept:
+            self.path(digest).unlink(missing_ok=True)
+        sync_folder(self.home.blobs)
+
+
+def _digests(installed: Installed) -> set[str]:
+    files = installed.manifest.files if installed.manifest else []
+    return {installed.manifest_sha256, *(file.sha256 for file in files)}

@@ -1,0 +1,240 @@
+"""Stage and RotateTrust: metadata first, judged by the device itself; then exactly the blobs that metadata names.
+
+Between the two the device waits for the laptop; what has come stays, so both go on after a lost link or a restart.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import shutil
+
+import msgspec
+from msgspec.structs import replace
+
+from fieldops.agent.device import Device
+from fieldops.agent.judged import SignedTarget, judge
+from fieldops.agent.records import done
+from fieldops.agent.shelf import Shelf
+from fieldops.bundles.manifest import Manifest
+from fieldops.bundles.trust import POLICY_CHANNEL
+from fieldops.edges.disk import write_whole
+from fieldops.edges.registry import Change, Installed
+from fieldops.errors import DeviceCannot, TrustRefused
+from fieldops.slots import Slot, advance
+from fieldops.steps import RotateTrust, Stage
+from fieldops.wire import StepRecord, WantedBlob
+
+Incoming = Stage | RotateTrust
+
+
+class Staging:
+    """Runs on the transaction's thread. Raises FieldopsError; the caller ends the record then and calls `give_up`."""
+
+    def __init__(self, device: Device) -> None:
+        self._device = device
+        self._shelf = Shelf(device.home)
+
+    def begin(self, record: StepRecord, step: Incoming, actor: str) -> None:
+        device = self._device
+        if isinstance(step, RotateTrust):
+            device.save(record=replace(record, phase="metadata"))
+            return
+        reason = device.registry.quarantined().get(step.manifest_sha256)
+        if reason is not None:
+            raise DeviceCannot(
+                f"{step.model} {step.version} failed here before ({reason}) and is kept out",
+                reason="quarantined",
+                next_step="stage another version",
+            )
+        slot = device.registry.slot(step.model) or Slot(model=step.model, task="", since=device.now())
+        if slot.state == "staging":  # what another step left behind
+            slot = advance(slot, "discard", now=device.now(), reason="superseded")
+        there = device.registry.version(step.model, step.version)
+        if there is not None and there.manifest_sha256 != step.manifest_sha256:
+            raise TrustRefused(
+                f"{step.model} {step.version} is here already, with another manifest",
+                reason="hash_mismatch",
+                next_step="ask the release team which of the two is right",
+            )
+        if slot.active == step.version:
+            device.save(record=done(record, device.now(), message=f"{step.version} is active already", version=slot.active))
+            return
+        slot = advance(slot, "stage", now=device.now(), reason="stage", version=step.version)
+        note = device.entry(actor, "stage", step.model, step.version, "begun")
+        device.save(slot=slot, record=replace(record, phase="metadata", previous=slot.active), note=note)
+
+    def metadata(self, record: StepRecord, step: Incoming, files: dict[str, bytes]) -> None:
+        """The metadata came: judge it, and say which blobs are wanted."""
+        device = self._device
+        folder = device.home.incoming(record.step_id)
+        for name, data in files.items():
+            write_whole(folder / "metadata" / name, data)
+        device.save(record=replace(record, phase="verifying"))
+        found = judge(self._job("metadata") | {"incoming": str(folder), "want": self._want(step)})
+        policy = isinstance(step, RotateTrust)
+        targets = [t for t in found.targets if t.name.startswith(f"{POLICY_CHANNEL}/") is policy]
+        if isinstance(step, Stage):
+            self._check_room(step, targets)
+        write_whole(folder / "plan.json", msgspec.json.encode(targets))
+
+        def facts(change: Change) -> None:
+            change.fact("root_version", str(found.root_version))
+            change.fact("timestamp_version", str(found.timestamp_version))
+            change.fact("clock_floor", str(max(device.clock_floor(), found.clock_floor)))
+
+        total = sum({target.sha256: target.size for target in targets}.values())
+        device.save(record=replace(record, phase="payload", total_bytes=total, **self._progress(targets)), also=[facts])
+
+    def payload(self, record: StepRecord, step: Incoming, actor: str) -> None:
+        """A blob came, or none is wanted: go on when all are there."""
+        device = self._device
+        targets = self._plan(record.step_id)
+        progress = self._progress(targets)
+        if progress["wanted"]:
+            device.save(record=replace(record, **progress))
+            return
+        device.save(record=replace(record, phase="verifying", **progress))
+        if isinstance(step, RotateTrust):
+            self._rotate(record, step, actor)
+        else:
+            self._stage(record, step, targets, actor)
+        self._sweep(record.step_id)
+
+    def _rotate(self, record: StepRecord, step: RotateTrust, actor: str) -> None:
+        device = self._device
+        found = judge(self._job("policy"))
+        for target in found.targets:  # they stand under trust/targets now; the quota is for models
+            self._shelf.path(target.sha256).unlink(missing_ok=True)
+        note = device.entry(actor, "rotate_trust", "", str(step.timestamp_version), "verified", found.policy_sha256)
+        device.save(
+            record=done(record, device.now(), message="metadata and policy verified"),
+            note=note,
+            also=[lambda change: change.fact("policy_sha256", found.policy_sha256)],
+        )
+
+    def _stage(self, record: StepRecord, step: Stage, targets: list[SignedTarget], actor: str) -> None:
+        device = self._device
+        found = judge(self._job("bundle") | {"want": self._want(step)})
+        manifest = msgspec.json.decode(found.manifest, type=Manifest)
+        self._shelf.gather(step.manifest_sha256, [(t.base, t.sha256) for t in targets])
+        slot = device.registry.slot(step.model)
+        if slot is None or slot.state != "staging":
+            raise DeviceCannot("staging was given up meanwhile", reason="superseded", next_step="run the same command again")
+        installed = Installed(
+            model=step.model,
+            version=step.version,
+            counter=manifest.counter,
+            manifest_sha256=step.manifest_sha256,
+            size_bytes=sum(target.size for target in targets),
+            channel=step.channel,
+            manifest=manifest,
+            staged=device.now(),
+        )
+        slot = advance(replace(slot, task=manifest.task), "staged", now=device.now(), reason="verified")
+        device.save(
+            slot=slot,
+            record=done(record, device.now(), message="staged", version=step.version),
+            note=device.entry(actor, "stage", step.model, step.version, "verified"),
+            also=[lambda change: change.version(installed)],
+        )
+
+    def give_up(self, step: Incoming, step_id: str, reason: str) -> Slot | None:
+        """The slot after a Stage that ended badly; parts stay for the next try."""
+        self._sweep(step_id)
+        if isinstance(step, RotateTrust):
+            return None
+        slot = self._device.registry.slot(step.model)
+        if slot is None or slot.state != "staging" or slot.candidate != step.version:
+            return None
+        return advance(slot, "discard", now=self._device.now(), reason=reason)
+
+    def _sweep(self, step_id: str) -> None:
+        shutil.rmtree(self._device.home.incoming(step_id), ignore_errors=True)
+
+    def _plan(self, step_id: str) -> list[SignedTarget]:
+        return msgspec.json.decode((self._device.home.incoming(step_id) / "plan.json").read_bytes(), type=list[SignedTarget])
+
+    def _here(self, target: SignedTarget) -> bool:
+        """As a blob, or in place already as a target of the policy."""
+        if self._shelf.whole(target.sha256):
+            return True
+        path = self._device.home.targets / target.name
+        return path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == target.sha256
+
+    def _progress(self, targets: list[SignedTarget]) -> dict[str, object]:
+        distinct = {t.sha256: t for t in targets}
+        missing = [t for t in distinct.values() if not self._here(t)]
+        wanted = [WantedBlob(sha256=t.sha256, size=t.size, have=self._shelf.have(t.sha256), target=t.name) for t in missing]
+        whole = sum(t.size for t in distinct.values()) - sum(t.size for t in missing)
+        return {"wanted": wanted, "done_bytes": whole + sum(blob.have for blob in wanted)}
+
+    def _want(self, step: Incoming) -> dict[str, str] | None:
+        if isinstance(step, RotateTrust):
+            return None
+        return {
+            "channel": step.channel,
+            "model": step.model,
+            "version": step.version,
+            "manifest_sha256": step.manifest_sha256,
+        }
+
+    def _job(self, op: str) -> dict[str, object]:
+        device = self._device
+        return {
+            "op": op,
+            "trust": str(device.home.trust),
+            "blobs": str(device.home.blobs),
+            "now": int(device.now()),
+            "clock_floor": int(device.clock_floor()),
+            "device_class": device.config.device_class,
+            "machine": platform.machine(),
+            "floors": {slot.model: slot.floor for slot in device.registry.slots()},
+        }
+
+    # --- room --------------------------------------------------------------------------------------------------------
+
+    def _check_room(self, step: Stage, targets: list[SignedTarget]) -> None:
+        """Before the first byte of payload. Raises DeviceCannot (disk_full) naming what would free the most."""
+        needed = sum(t.size - self._shelf.have(t.sha256) for t in {t.sha256: t for t in targets}.values())
+        if needed > self._room():
+            self._collect(step.manifest_sha256)
+        room = self._room()
+        if needed <= room:
+            return
+        largest = max(self._removable(step.manifest_sha256), key=lambda found: found.size_bytes, default=None)
+        freed = f"remove {largest.model} {largest.version} ({largest.size_bytes} bytes)" if largest else "raise its quota"
+        raise DeviceCannot(
+            f"{step.model} {step.version} needs {needed} bytes; {max(0, room)} are free",
+            reason="disk_full",
+            next_step=f"free space on the device: {freed}, or use a smaller version",
+        )
+
+    def _room(self) -> int:
+        device = self._device
+        free = device.sensors.free_bytes()
+        rooms = [] if free is None else [free]
+        if device.config.quota_bytes is not None:
+            rooms.append(device.config.quota_bytes - self._shelf.used_bytes())
+        return min(rooms, default=1 << 62)
+
+    def _removable(self, wanted: str) -> list[Installed]:
+        registry = self._device.registry
+        return [
+            version
+            for slot in registry.slots()
+            for version in registry.versions(slot.model)
+            if version.version not in slot.kept and version.manifest_sha256 != wanted and version.channel
+        ]
+
+    def _collect(self, wanted: str) -> None:
+        """Remove versions that failed here: nobody will ask for them again. Last-good and active are never among them."""
+        device = self._device
+        bad = device.registry.quarantined()
+        for gone in self._removable(wanted):
+            if gone.manifest_sha256 in bad:
+                with device.registry.change() as change:  # forgotten first: files without a row are only waste
+                    change.drop_version(gone.model, gone.version)
+                    change.note(device.entry(device.actor, "prune", gone.model, gone.version, "quarantined"))
+                others = [v for slot in device.registry.slots() for v in device.registry.versions(slot.model)]
+                self._shelf.drop(gone, others)

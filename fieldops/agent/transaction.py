@@ -1,0 +1,247 @@
+"""The one thread that changes this device. A step is journaled when it arrives here; every effect follows its own commit.
+
+A step that a FieldopsError ends gets its record from the error; anything else is a bug, is logged with its trace, and ends
+the step with exit 1. The agent itself lives on in both cases.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import traceback
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+
+from msgspec.structs import replace
+
+from fieldops.agent.activation import Activation
+from fieldops.agent.device import Device
+from fieldops.agent.enrolment import enrol
+from fieldops.agent.measuring import bench
+from fieldops.agent.records import ended
+from fieldops.agent.staging import Staging
+from fieldops.edges.registry import HeldStep
+from fieldops.errors import DeviceCannot, FieldopsError
+from fieldops.slots import Trial, advance, expired, on_start
+from fieldops.steps import Activate, Bench, Commit, Enrol, Revert, RotateTrust, Stage
+from fieldops.wire import StepRecord
+
+WAITING = frozenset({"metadata", "payload"})  # phases in which a step waits for the laptop, not for the device
+
+
+class Transaction:
+    """Methods only put work into the queue, and may be called from any thread; the work runs in order."""
+
+    def __init__(self, device: Device) -> None:
+        self._device = device
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="transaction")
+        self._hurry = threading.Event()
+        self._staging = Staging(device)
+        self._moves = Activation(device, self._hurry)
+
+    def close(self) -> None:
+        self._hurry.set()
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def begin(self, step_id: str, step: object) -> None:
+        """A step whose record is on disk."""
+        if isinstance(step, Revert):
+            self._hurry.set()
+        self._submit(step_id, self._begin)
+
+    def metadata_came(self, step_id: str, files: dict[str, bytes]) -> None:
+        self._submit(step_id, partial(self._metadata, files))
+
+    def blob_came(self, step_id: str) -> None:
+        self._submit(step_id, self._payload)
+
+    def give_up(self, step_id: str, error: FieldopsError) -> Future[None]:
+        """End a step that waits for a laptop which went away or began anew."""
+        return self._submit(step_id, partial(self._fail, error))
+
+    def recover(self) -> Future[None]:
+        """What the agent must do first after its start; the future is done when every model answers."""
+        return self._queue(self._recover)
+
+    def trial_over(self, model: str, reason: str) -> Future[None]:
+        """The device goes back by itself, if the trial or probation that this is about still runs."""
+        return self._queue(partial(self._alone, model, reason))
+
+    def settle(self, model: str) -> Future[None]:
+        return self._queue(partial(self._settle, model))
+
+    # --- the queue -----------------------------------------------------------------------------------------------------
+
+    def _queue(self, work: Callable[[], None]) -> Future[None]:
+        future = self._thread.submit(work)
+        future.add_done_callback(_report)
+        return future
+
+    def _submit(self, step_id: str, work: Callable[[StepRecord, HeldStep], None]) -> Future[None]:
+        future = self._thread.submit(self._guarded, step_id, work)
+        future.add_done_callback(partial(self._report_step, step_id))
+        return future
+
+    def _guarded(self, step_id: str, work: Callable[[StepRecord, HeldStep], None]) -> None:
+        record, held = self._device.registry.record(step_id), self._device.registry.held(step_id)
+        if record is None or held is None or record.ended:
+            return
+        if isinstance(held.step, Revert):
+            self._hurry.clear()
+        try:
+            work(record, held)
+        except FieldopsError as error:
+            self._fail(error, self._device.registry.record(step_id) or record, held)
+
+    def _fail(self, error: FieldopsError, record: StepRecord, held: HeldStep) -> None:
+        device, step = self._device, held.step
+        slot = None
+        if isinstance(step, Stage | RotateTrust):
+            slot = self._staging.give_up(step, record.step_id, error.reason)
+        elif isinstance(step, Activate | Revert) and not (error.reason == "superseded" and self._hurry.is_set()):
+            # One that gives way to a revert leaves the slot to it: the way back is then what was active all along.
+            slot = device.registry.slot(step.model)
+            slot = advance(slot, "failed", now=device.now(), reason=error.reason) if slot and slot.state == "validating" else None
+        model, version = getattr(step, "model", ""), getattr(step, "version", "")
+        note = device.entry(held.actor, "failed", model, version, error.reason, error.message)
+        device.save(slot=slot, record=ended(record, error, device.now()), note=note)
+
+    def _report_step(self, step_id: str, future: Future[None]) -> None:
+        """A bug must end its step too, or the laptop would wait for ever."""
+        _report(future)
+        if future.cancelled() or future.exception() is None:
+            return
+        record = self._device.registry.record(step_id)
+        if record is not None and not record.ended:
+            message = f"a bug in the agent: {type(future.exception()).__name__}; see `fieldops logs`"
+            broken = replace(record, state="failed", exit=1, reason="bug", message=message, next="report this", wanted=[])
+            self._device.save(record=replace(broken, finished=self._device.now()))
+
+    # --- steps ---------------------------------------------------------------------------------------------------------
+
+    def _begin(self, record: StepRecord, held: HeldStep) -> None:
+        device = self._device
+        match held.step:
+            case Enrol():
+                enrol(device, record, held.step, held.laptop, held.actor)
+            case Stage() | RotateTrust():
+                self._staging.begin(record, held.step, held.actor)
+            case Activate():
+                self._moves.activate(record, held.step, held.actor)
+            case Commit():
+                self._moves.commit(record, held.step, held.actor)
+            case Revert():
+                self._moves.revert(record, held.step.model, held.step.to, held.actor, "asked")
+            case Bench():
+                slot = self._moves.slot(held.step.model)
+                if slot.answering is None:
+                    raise DeviceCannot(
+                        f"{slot.model} has no version to measure", reason="nothing_to_measure", next_step="stage one first"
+                    )
+                bench(device, record, held.step, self._moves.installed(slot.model, slot.answering), held.actor)
+
+    def _metadata(self, files: dict[str, bytes], record: StepRecord, held: HeldStep) -> None:
+        if not isinstance(held.step, Stage | RotateTrust) or record.phase != "metadata":
+            return
+        self._staging.metadata(record, held.step, files)
+        again = self._device.registry.record(record.step_id)
+        if again is not None and not again.wanted:
+            self._staging.payload(again, held.step, held.actor)
+
+    def _payload(self, record: StepRecord, held: HeldStep) -> None:
+        if isinstance(held.step, Stage | RotateTrust) and record.phase == "payload":
+            self._staging.payload(record, held.step, held.actor)
+
+    # --- alone ---------------------------------------------------------------------------------------------------------
+
+    def _alone(self, model: str, reason: str) -> None:
+        slot = self._device.registry.slot(model)
+        on_trial = slot is not None and slot.state == "trial"
+        on_probation = slot is not None and slot.state == "committed" and slot.last_good is not None
+        if on_trial or (on_probation and reason != "trial_deadline"):
+            self._moves.revert(None, model, None, self._device.actor, reason)
+
+    def _settle(self, model: str) -> None:
+        device, slot = self._device, self._device.registry.slot(model)
+        if slot is None or slot.state != "committed":
+            return
+        note = device.entry(device.actor, "settle", model, slot.active or "", "probation_over")
+        device.save(slot=advance(slot, "settle", now=device.now(), reason="probation_over"), note=note)
+
+    def _recover(self) -> None:
+        for slot in self._device.registry.slots():
+            self._recover_slot(slot.model)
+        for record in self._device.registry.running():
+            self._recover_step(record)
+
+    def _recover_slot(self, model: str) -> None:
+        device, slot = self._device, self._moves.slot(model)
+        found = on_start(slot, device.boot_id, device.monotonic())
+        if found is None:
+            if slot.probation is not None and slot.probation.boot_id != device.boot_id:
+                # How long the device was off is not known: the probation begins again.
+                until = device.monotonic() + device.config.probation_s
+                device.save(slot=replace(slot, probation=Trial(boot_id=device.boot_id, deadline=until, attempts=1)))
+            self._moves.answer(slot)
+            return
+        event, reason = found
+        if event == "revert":
+            # Something answers while the way back is checked.
+            self._moves.answer(replace(slot, state="reverted"))
+            self._moves.revert(None, model, slot.target, device.actor, reason)
+            return
+        trial = replace(slot.trial, attempts=slot.trial.attempts - 1) if slot.trial and event == "resume" else None
+        version = slot.candidate or ""
+        slot = advance(slot, event, now=device.now(), reason=reason, trial=trial)
+        device.save(slot=slot, note=device.entry(device.actor, event, model, version, reason))
+        if not self._moves.answer(slot) and slot.state == "trial":
+            self._moves.revert(None, model, None, device.actor, "trial_load_failed")
+
+    def _recover_step(self, record: StepRecord) -> None:
+        """A step cut off by the restart: what waits for the laptop waits on, the rest is told as it turned out."""
+        device, held = self._device, self._device.registry.held(record.step_id)
+        if held is None or (isinstance(held.step, Stage | RotateTrust) and record.phase in WAITING):
+            return
+        if self._happened(held):
+            device.save(
+                record=replace(record, state="done", message="finished before a restart", wanted=[], finished=device.now())
+            )
+            return
+        error = DeviceCannot(
+            "the agent started again in the middle of this step", reason="interrupted", next_step="run the same command again"
+        )
+        self._fail(error, record, held)
+
+    def _happened(self, held: HeldStep) -> bool:
+        match held.step:
+            case Activate(model=model, version=version):
+                slot = self._device.registry.slot(model)
+                return slot is not None and slot.state == "trial" and slot.candidate == version
+            case Commit(model=model, version=version):
+                slot = self._device.registry.slot(model)
+                return slot is not None and slot.active == version
+            case Revert(model=model):
+                slot = self._device.registry.slot(model)
+                return slot is not None and slot.state == "reverted"
+            case Enrol():
+                return self._device.registry.laptop(held.laptop) is not None
+            case _:
+                return False
+
+    def overdue(self) -> list[tuple[str, str]]:
+        """(model, what) of trials and probations whose time is over: what is `trial` or `probation`."""
+        found: list[tuple[str, str]] = []
+        for slot in self._device.registry.slots():
+            now = self._device.monotonic()
+            if slot.state == "trial" and slot.trial and expired(slot.trial, self._device.boot_id, now):
+                found.append((slot.model, "trial"))
+            if slot.state == "committed" and slot.probation and now >= slot.probation.deadline:
+                found.append((slot.model, "probation"))
+        return found
+
+
+def _report(future: Future[None]) -> None:
+    if not future.cancelled() and (error := future.exception()) is not None:
+        trace = "".join(traceback.format_exception(error))
+        logging.getLogger("fieldops.agent").error("%s", trace)

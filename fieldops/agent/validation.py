@@ -1,0 +1,153 @@
+"""Is this version fit to answer here? Its own worker, the task's signed golden set, replay, latency in turns, memory.
+
+The old model goes on answering meanwhile. What a bundle brings along never judges it: bar and inputs come from the policy
+role. For a way back the time decides nothing: a hot device must not be left without a model because it is slow.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+
+from fieldops.agent.device import Device
+from fieldops.agent.figures import percentile
+from fieldops.agent.frames import Header
+from fieldops.agent.workers import Worker, WorkerGone, WorkerSaid
+from fieldops.edges.registry import Installed
+from fieldops.errors import DeviceCannot
+from fieldops.wire import Check
+
+TURN = 8  # requests of one model before the other's turn
+CALL_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """worker: the candidate's, running; None when a check failed (it was ended). p50_ms None: not measured."""
+
+    worker: Worker | None
+    checks: list[Check]
+    p50_ms: float | None
+
+    @property
+    def ok(self) -> bool:
+        return self.worker is not None
+
+    @property
+    def failed(self) -> str:
+        """The checks that said no, in words."""
+        return "; ".join(f"{check.name} {check.measured} (limit {check.limit})" for check in self.checks if not check.ok)
+
+
+async def validate(device: Device, installed: Installed, stop: threading.Event, *, way_back: bool = False) -> Verdict:
+    """On the event loop. Raises DeviceCannot (superseded) when `stop` is set meanwhile."""
+    load = device.models.load(installed)
+    try:
+        worker = await Worker.start(load)
+    except WorkerSaid as error:
+        name = "digest" if error.kind == "digest" else "load"
+        return Verdict(None, [Check(name=name, ok=False, measured=error.message, limit="loads as signed")], None)
+    except WorkerGone as error:
+        return Verdict(None, [Check(name="load", ok=False, measured=str(error), limit="a worker that stays up")], None)
+    checks = [
+        Check(name="digest", ok=True, measured="as signed", limit="SHA-256 of the manifest"),
+        Check(name="load", ok=True, measured="loaded", limit="loads as signed"),
+    ]
+    p50: float | None = None
+    try:
+        checks += await _golden(worker, way_back=way_back)
+        _go_on(stop)
+        if all(check.ok for check in checks):
+            check, p50 = await _latency(device, worker, installed, stop, way_back=way_back)
+            checks += [check, await _memory(worker, installed)]
+    except WorkerSaid as error:
+        checks.append(Check(name="load", ok=False, measured=error.message, limit="answers"))
+    except (WorkerGone, TimeoutError) as error:
+        checks.append(Check(name="load", ok=False, measured=f"the worker ended: {error}", limit="a worker that stays up"))
+    except BaseException:
+        await worker.stop()
+        raise
+    if all(check.ok for check in checks):
+        return Verdict(worker, checks, p50)
+    await worker.stop()
+    return Verdict(None, checks, p50)
+
+
+def _go_on(stop: threading.Event) -> None:
+    if stop.is_set():
+        raise DeviceCannot(
+            "given up for a revert that came meanwhile", reason="superseded", next_step="look at `fieldops models`, then decide"
+        )
+
+
+async def _golden(worker: Worker, *, way_back: bool) -> list[Check]:
+    found, _ = await worker.call({"op": "golden"}, timeout=CALL_S)
+    if not found["known"]:
+        # Only a way back comes here: an activation without a golden set is refused before a worker starts.
+        return [Check(name="golden", ok=way_back, measured="no golden set here", limit="a signed golden set of the task")]
+    golden = Check(
+        name="golden",
+        ok=bool(found["passed"]) or (_right(found) and _within(found) is False),
+        measured=f"accuracy {found['accuracy']:.4f} on {found['rows']}" + ("" if found["finite"] else ", not finite"),
+        limit=f"accuracy {found['floor']:.4f}",
+    )
+    if found.get("worst") is None:
+        return [golden]
+    equal = bool(found.get("bit_equal"))
+    replay = Check(
+        name="replay",
+        ok=bool(found["passed"]) or not _right(found),
+        measured="bit-equal" if equal else f"largest difference {found['worst']:.3g}",
+        limit="bit-equal" if found["same_runtime"] else "the task's tolerance",
+        note="" if equal or not found["same_runtime"] else "same runtime as at release, other bits: see drift's numerics note",
+    )
+    return [golden, replay]
+
+
+def _right(found: Header) -> bool:
+    return bool(found["finite"]) and float(found["accuracy"]) >= float(found["floor"])
+
+
+def _within(found: Header) -> bool | None:
+    """Did the replay keep the tolerance; None when accuracy failed first and nothing can be told apart."""
+    if found.get("worst") is None or not _right(found):
+        return None
+    return bool(found["passed"])
+
+
+async def _latency(
+    device: Device, worker: Worker, installed: Installed, stop: threading.Event, *, way_back: bool
+) -> tuple[Check, float]:
+    """Candidate and active in turns, so that a change of the machine's speed meets both alike."""
+    served = device.models.get(installed.model)
+    active = served.worker if served and served.ready else None
+    mine: list[float] = []
+    other: list[float] = []
+    while len(mine) < device.config.latency_samples:
+        found, _ = await worker.call({"op": "latency", "n": TURN}, timeout=CALL_S)
+        mine += found["ms"]
+        if active is not None and active.alive:
+            try:
+                found, _ = await active.call({"op": "latency", "n": TURN}, timeout=CALL_S)
+                other += found["ms"]
+            except (WorkerGone, WorkerSaid, TimeoutError):
+                active = None  # its own watcher mends it; the candidate is judged by its ceiling alone
+        _go_on(stop)
+    mine.sort()
+    p50, p95 = percentile(mine, 0.5), percentile(mine, 0.95)
+    ceiling = installed.manifest.objectives.p95_ms if installed.manifest else float("inf")
+    beside = f"; active p95 {percentile(sorted(other), 0.95):.2f} ms" if other else ""
+    note = f"p50 {p50:.2f} ms of {len(mine)}{beside}" + ("; does not decide for a way back" if way_back else "")
+    check = Check(
+        name="latency", ok=way_back or p95 <= ceiling, measured=f"p95 {p95:.2f} ms", limit=f"p95 {ceiling:.2f} ms", note=note
+    )
+    return check, p50
+
+
+async def _memory(worker: Worker, installed: Installed) -> Check:
+    found, _ = await worker.call({"op": "memory"}, timeout=CALL_S)
+    limit = installed.manifest.objectives.memory_bytes if installed.manifest else 1 << 62
+    used = int(found["bytes"])
+    return Check(
+        name="memory", ok=used <= limit, measured=f"{used / 1e6:.1f} MB", limit=f"{limit / 1e6:.1f} MB above the bare worker"
+    )

@@ -1,0 +1,154 @@
+"""A worker: one bundle's tiers in one process, asked through its standard input and output, one message at a time.
+
+It ends when its input ends, so it never outlives the agent. What the models print must not reach the pipe: standard output
+is moved aside and replaced by standard error before anything is imported that might write.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import resource
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from fieldops.agent.frames import Header, PipeBroken, pack, read
+from fieldops.bundles.manifest import MANIFEST_FILE, Manifest
+from fieldops.errors import DeviceCannot, FieldopsError, TrustRefused, UsageFault
+
+MEMORY_SLACK_BYTES = 256 << 20  # above what the bundle promises: a leak ends the worker, a measurement never does
+Reply = tuple[Header, bytes]
+
+
+def run(_: list[str]) -> int:
+    pipe = os.fdopen(os.dup(sys.stdout.fileno()), "wb", buffering=0)
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    bundle = _Bundle()
+    while True:
+        try:
+            frame = read(sys.stdin.buffer)
+        except PipeBroken:
+            return 1
+        if frame is None:
+            return 0
+        header, body = bundle.answer(*frame)
+        message = pack(header, body)
+        try:
+            while message:
+                message = message[pipe.write(message) or 0 :]
+        except BrokenPipeError:
+            return 0
+
+
+def _kind(error: FieldopsError) -> str:
+    """bad_request: the caller's fault, and the model is well."""
+    match error:
+        case UsageFault(reason="bad_golden"):
+            return "check"
+        case UsageFault():
+            return "bad_request"
+        case TrustRefused():
+            return "digest"
+        case DeviceCannot(reason="inference_failed" | "memory"):
+            return "check"
+        case _:
+            return "load"
+
+
+class _Bundle:
+    """What is loaded here, and the operations on it."""
+
+    def __init__(self) -> None:
+        self._operations: dict[str, Callable[[Header, bytes], Reply]] = {
+            "load": self._load,
+            "infer": self._infer,
+            "golden": self._golden,
+            "latency": self._latency,
+            "measure": self._measure,
+            "memory": self._memory,
+            "window": self._window,
+            "metadata": self._metadata,
+        }
+        self._loaded: Any = None
+
+    def answer(self, header: Header, body: bytes) -> Reply:
+        operation = self._operations.get(str(header.get("op")))
+        if operation is None:
+            return {"ok": False, "kind": "bad_request", "message": "unknown operation"}, b""
+        try:
+            reply, data = operation(header, body)
+        except FieldopsError as error:
+            return {"ok": False, "kind": _kind(error), "reason": error.reason, "message": error.message}, b""
+        except MemoryError:
+            return {"ok": False, "kind": "check", "reason": "memory", "message": "not enough memory"}, b""
+        return {**reply, "ok": True}, data
+
+    def _load(self, header: Header, _: bytes) -> Reply:
+        from fieldops.agent.loaded import Loaded
+
+        before = _rss()
+        _limit(header.get("memory_bytes"))
+        folder = Path(header["folder"])
+        manifest = msgspec.convert(header["manifest"], Manifest) if header.get("manifest") else _manifest(folder)
+        golden = Path(header["golden"]) if header.get("golden") else None
+        self._loaded = Loaded(folder, manifest, golden, before, foreign=bool(header.get("manifest")))
+        return {"load_ms": self._loaded.load_ms}, b""
+
+    def _infer(self, header: Header, body: bytes) -> Reply:
+        reply: Reply = self._loaded.infer(body, header.get("deadline_s"), bool(header.get("large", True)))
+        return reply
+
+    def _golden(self, header: Header, body: bytes) -> Reply:
+        return dict(self._loaded.golden()), b""
+
+    def _latency(self, header: Header, _: bytes) -> Reply:
+        return {"ms": self._loaded.latencies(int(header["n"]))}, b""
+
+    def _measure(self, header: Header, _: bytes) -> Reply:
+        return dict(self._loaded.measure(int(header["samples"]), int(header["warmup"]))), b""
+
+    def _memory(self, header: Header, _: bytes) -> Reply:
+        return {"bytes": max(0, _rss() - self._loaded.rss_before)}, b""
+
+    def _window(self, header: Header, _: bytes) -> Reply:
+        return {"n": self._loaded.observed}, self._loaded.window()
+
+    def _metadata(self, header: Header, _: bytes) -> Reply:
+        return {}, self._loaded.metadata()
+
+
+def _manifest(folder: Path) -> Manifest:
+    """The folder is named by the manifest's digest: what is decoded is what was signed. Raises TrustRefused."""
+    try:
+        data = (folder / MANIFEST_FILE).read_bytes()
+        manifest = msgspec.json.decode(data, type=Manifest)
+    except (OSError, msgspec.DecodeError) as error:
+        raise TrustRefused(f"manifest: {error}", reason="missing", next_step="stage the version again") from error
+    if hashlib.sha256(data).hexdigest() != folder.name:
+        raise TrustRefused("the manifest is not what was signed", reason="hash_mismatch", next_step="stage the version again")
+    return manifest
+
+
+def _rss() -> int:
+    try:
+        pages = int(Path("/proc/self/statm").read_text("ascii").split()[1])
+    except OSError:  # no Linux: the peak is the nearest there is, in bytes on macOS
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return pages * resource.getpagesize()
+
+
+def _limit(memory_bytes: int | None) -> None:
+    """RLIMIT_DATA above what the interpreter and the runtime hold already."""
+    if memory_bytes is None or not sys.platform.startswith("linux"):
+        return
+    lines = Path("/proc/self/status").read_text("ascii").splitlines()
+    held = next((int(line.split()[1]) << 10 for line in lines if line.startswith("VmData:")), None)
+    if held is not None:
+        limit = held + memory_bytes + MEMORY_SLACK_BYTES
+        hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+        if hard == resource.RLIM_INFINITY or limit < hard:
+            resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
