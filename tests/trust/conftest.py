@@ -100,7 +100,7 @@ class Stick:
 
     def signers(self, *names: str) -> list[CryptoSigner]:
         keys = [load_pem_private_key((self.keys / f"{name}.pem").read_bytes(), None) for name in names]
-        return [CryptoSigner(key) for key in keys]  # type: ignore[arg-type]  # the folder holds only Ed25519 keys
+        return [CryptoSigner(key) for key in keys]
 
     def rewrite(self, role: str, change: Callable[[Any], None], signers: list[CryptoSigner]) -> None:
         """A new version of a role, changed and signed by whom is given; snapshot and timestamp agree with it."""
