@@ -8,7 +8,7 @@ Rules, each learned the hard way (measured on paramiko 5.1 against OpenSSH 9.2):
 - stdout and stderr share one window, so both are drained by one loop. Channels are closed explicitly, never left to the
   collector.
 - One command runs before the first forward: sshd sets TCP_NODELAY only then (else 40 ms a request).
-- Nothing in paramiko notices a dead peer. A watchdog thread a link closes the socket when nothing was heard for 8 s, and
+- Nothing in paramiko notices a dead peer. A watchdog thread a link closes the socket when nothing was heard for 7.5 s, and
   all who wait raise LinkLost.
 """
 
@@ -61,7 +61,7 @@ OUTPUT_LIMIT = 8 << 20  # of each of stdout and stderr; the rest is read and dro
 SEND_BUFFER = 1 << 20
 
 PING_S = 2.5  # silence after which the other side is asked for a sign of life
-SILENCE_S = 8.0  # silence after which the link is dead: stalls of 5 s pass, a cut is noticed within 10 s
+SILENCE_S = 7.5  # silence after which the link is dead: stalls of 5 s pass, a cut is noticed within 10 s
 _TICK_S = 0.5
 _AGENT_S = 2.0  # a stale SSH_AUTH_SOCK hangs for ever
 _TOUCH_S = 60.0  # a key in hardware waits for its person; the login's own deadline is mostly shorter
