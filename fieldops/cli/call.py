@@ -99,7 +99,8 @@ class Call:
 
     @classmethod
     def of(cls, context: typer.Context, *, json: bool = False, timeout: float = 30.0) -> Call:
-        call = cls(context.find_root().params.get("home"), json=json, timeout=timeout)
+        home: str | None = context.find_root().params.get("home")  # typer has not made a path of it here
+        call = cls(Path(home) if home is not None else None, json=json, timeout=timeout)
         context.call_on_close(call.laptop.close)
         return call
 

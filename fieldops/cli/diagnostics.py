@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from typer import Abort
 from typer.exceptions import TyperException
 
-from fieldops.cli.output import clean, document
+from fieldops.cli.output import ReaderGone, clean, document, flush
 from fieldops.errors import Cancelled, FieldopsError, StorageFault, UsageFault, gravest
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def ended(run: Callable[[], object], *, as_json: bool) -> int:
     """The exit code of `run`, which returns one or raises. Never lets an exception or a traceback through."""
     try:
         code = run()
-        sys.stdout.flush()
+        flush()
     except FieldopsError as error:
         report(error, as_json=as_json)
         return error.exit_code
@@ -36,7 +36,7 @@ def ended(run: Callable[[], object], *, as_json: bool) -> int:
     except (KeyboardInterrupt, Abort):
         report(Cancelled(), as_json=as_json)
         return CANCELLED
-    except BrokenPipeError:  # `fieldops ... | head` got what it wanted
+    except ReaderGone:
         _discard_stdout()
         return 0
     except Exception as error:  # noqa: BLE001 - the outermost boundary: what comes here is a bug

@@ -33,8 +33,27 @@ def width(text: str) -> int:
     return sum(0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text)
 
 
+class ReaderGone(Exception):
+    """Whoever read stdout has what it wanted (`| head`). No OSError: typer would end the program at one."""
+
+
+def _write(text: str) -> None:
+    try:
+        sys.stdout.write(text)
+    except BrokenPipeError as error:
+        raise ReaderGone from error
+
+
+def flush() -> None:
+    """Raises ReaderGone."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError as error:
+        raise ReaderGone from error
+
+
 def line(text: object = "") -> None:
-    sys.stdout.write(f"{clean(text)}\n")
+    _write(f"{clean(text)}\n")
 
 
 def table(headers: Sequence[str], rows: Iterable[Sequence[object]], *, empty: str = "") -> None:
@@ -49,7 +68,7 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[object]], *, empty: st
     right = [all(_numeric(cell) for cell in column) for column in columns]
     for row in (headers, *cells):
         padded = (_pad(cell, size, to_right) for cell, size, to_right in zip(row, widths, right, strict=True))
-        sys.stdout.write(f"{'  '.join(padded).rstrip()}\n")
+        _write(f"{'  '.join(padded).rstrip()}\n")
 
 
 def _numeric(cell: str) -> bool:
@@ -66,7 +85,7 @@ def pairs(rows: Iterable[tuple[str, object]], *, indent: int = 0) -> None:
     kept = [(name, UNKNOWN if value is None or value == "" else clean(value)) for name, value in rows]
     size = max((width(name) for name, _ in kept), default=0)
     for name, value in kept:
-        sys.stdout.write(f"{' ' * indent}{_pad(name, size, False)}  {value}\n")
+        _write(f"{' ' * indent}{_pad(name, size, False)}  {value}\n")
 
 
 def document(value: msgspec.Struct) -> None:
@@ -76,7 +95,7 @@ def document(value: msgspec.Struct) -> None:
     data = msgspec.json.encode(value)
     if sys.stdout.isatty():
         data = msgspec.json.format(data, indent=2)
-    sys.stdout.write(data.decode("utf-8") + "\n")
+    _write(data.decode("utf-8") + "\n")
 
 
 # --- units -----------------------------------------------------------------------------------------------------------------

@@ -38,6 +38,8 @@ def list_bundles(
             found += call.run(partial(call.laptop.trust.candidates, source, call.deadline()))
         except TrustRefused as error:
             refusals.append(error)
+    if refusals and len(sources) == 1:
+        raise refusals[0]
     if json:
         document(
             Bundles(

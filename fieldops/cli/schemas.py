@@ -1,0 +1,40 @@
+"""JSON Schemas of every `--json` document, from the types that are printed: `python -m fieldops.cli.schemas docs/schemas`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import msgspec
+
+from fieldops.cli import documents
+from fieldops.wire import ErrorDoc
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+
+def types() -> dict[str, type[msgspec.Struct]]:
+    """Schema name (`fieldops.devices/v1`) -> type, in order of the name."""
+    found: dict[str, type[msgspec.Struct]] = {
+        str(kind.__struct_config__.tag): kind for kind in documents.Document.__subclasses__()
+    }
+    return dict(sorted((found | {"fieldops.error/v1": ErrorDoc}).items()))
+
+
+def texts() -> dict[str, str]:
+    """File name -> text, as it stands in docs/schemas."""
+    written = {}
+    for name, kind in types().items():
+        schema = {"$schema": DIALECT, "title": name, **msgspec.json.schema(kind)}
+        written[f"{name.replace('/', '-')}.json"] = msgspec.json.format(msgspec.json.encode(schema), indent=1).decode() + "\n"
+    return written
+
+
+def main(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in texts().items():
+        (folder / name).write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
