@@ -310,7 +310,8 @@ class TrustStore:
         verified = self._judged(outcome, state)
         if source is not None and bring_policy:
             self._bring_policy(verified, source, deadline, outdated=outcome.outdated)
-        if verified.files != {name: own.get(name) for name in verified.files} or state is None or not state.timestamp_version:
+        known = state.timestamp_version if state else 0
+        if verified.files != {name: own.get(name) for name in verified.files} or known != verified.timestamp_version:
             self._keep(verified, state)
         return verified, outcome.outdated
 

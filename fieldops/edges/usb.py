@@ -72,7 +72,7 @@ class FolderSource:
     def _refusal(self, path: str, error: OSError) -> TrustRefused:
         if isinstance(error, FileNotFoundError | NotADirectoryError):
             return refuse("missing", f"{path} is not on {self.root}")
-        if error.errno in _LINK_ERRNOS or (self.root / path).is_dir():
+        if error.errno in _LINK_ERRNOS or os.path.isdir(self.root / path):  # noqa: PTH112 - Path.is_dir raises for some names
             return refuse("not_regular_file", f"{path} on {self.root} is no regular file")
         return refuse("io_error", f"{path} on {self.root} cannot be read: {error.strerror or error}")
 
