@@ -146,8 +146,6 @@ def _with_versions(slot: Slot, event: Event, version: str | None, trial: Trial |
             return replace(slot, active=version, last_good=slot.active or slot.last_good, candidate=None, probation=None)
         case "stage" | "activate":
             return replace(slot, candidate=version)
-        case "discard" | "failed":
-            return replace(slot, candidate=None, trial=None)
         case "passed" | "resume":
             return replace(slot, trial=trial)
         case "commit":
@@ -160,10 +158,9 @@ def _with_versions(slot: Slot, event: Event, version: str | None, trial: Trial |
             return replace(slot, target=version, trial=None)
         case "restored":
             return replace(slot, active=slot.target, candidate=None, target=None, probation=None)
-        case "kept":
-            return replace(slot, candidate=None, target=None)
-        case "lost":
-            return replace(slot, candidate=None, target=None, probation=None)
+        case "discard" | "failed" | "kept" | "lost":
+            probation = None if event == "lost" else slot.probation
+            return replace(slot, candidate=None, target=None, trial=None, probation=probation)
         case _:
             return slot
 

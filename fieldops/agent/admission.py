@@ -7,7 +7,7 @@ import threading
 import msgspec
 from msgspec.structs import replace
 
-from fieldops.agent.access import Access, Accepted
+from fieldops.agent.access import Accepted, Access
 from fieldops.agent.device import Device
 from fieldops.agent.lease import Lease
 from fieldops.agent.shelf import Shelf

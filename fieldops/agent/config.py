@@ -25,7 +25,8 @@ _WORDS = {str: "a text in quotes", int: "a whole number >= 0"}
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentConfig:
     """lan: (host, port) to listen on, port 0 for any; None: no LAN listener. foreign: (model, file) of a running model
-    that was never enrolled. probation_s: how long after a commit bad health still reverts."""
+    that was never enrolled. probation_s: how long after a commit bad health still reverts.
+    """
 
     device_class: str = ""
     label: str = ""
@@ -67,7 +68,7 @@ def _faults(document: dict[str, Any], lines: list[str], file: str) -> list[Fault
             if kind is None:
                 expected = ", ".join(sorted(_KEYS[table])) + (" or a known table" if not table else "")
                 found.append(Fault(file, line, f"unknown key {key!r}", f"one of {expected}"))
-            elif not isinstance(value, kind) or isinstance(value, bool) or (kind is int and value < 0):
+            elif not isinstance(value, kind) or isinstance(value, bool) or (isinstance(value, int) and value < 0):
                 found.append(Fault(file, line, f"{key} = {value!r}", _WORDS[kind]))
     return found
 

@@ -40,10 +40,10 @@ class Bell:
         event, self._event = self._event, asyncio.Event()
         event.set()
 
-    async def heard(self, timeout: float) -> bool:
-        """False when nothing happened in `timeout` seconds."""
+    async def heard(self, within_s: float) -> bool:
+        """False when nothing happened in that time."""
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(within_s):
                 await self._event.wait()
         except TimeoutError:
             return False

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict, deque
+from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import partial
 
 import msgspec
 
@@ -90,13 +92,16 @@ class Health:
                 self._alone(model, "trial_deadline")
             elif self._told.get(model) != "settle":
                 self._told[model] = "settle"
-                self._transaction.settle(model).add_done_callback(lambda _, model=model: self._told.pop(model, None))
+                self._transaction.settle(model).add_done_callback(partial(self._forget, model))
+
+    def _forget(self, model: str, _: Future[None]) -> None:
+        self._told.pop(model, None)
 
     def _alone(self, model: str, reason: str) -> None:
         """Told once; told again only when the transaction is through with it."""
         if self._told.get(model) != "revert":
             self._told[model] = "revert"
-            self._transaction.trial_over(model, reason).add_done_callback(lambda _: self._told.pop(model, None))
+            self._transaction.trial_over(model, reason).add_done_callback(partial(self._forget, model))
 
     async def _look_at(self, served: Served) -> None:
         seen, loop = self._seen[served.model], self._device.loop
@@ -142,7 +147,7 @@ class Health:
         if worker is None:
             return None
         try:
-            return await worker.call(header, timeout=CALL_S)
+            return await worker.call(header, within_s=CALL_S)
         except (WorkerGone, WorkerSaid, TimeoutError):
             return None  # its watcher starts it again; the next look asks again
 

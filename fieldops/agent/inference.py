@@ -68,7 +68,7 @@ class Inference:
         if served.worker is None:
             return reply({"error": f"{served.model} is answered by its rule"}, 503)
         try:
-            _, text = await served.worker.call({"op": "metadata"}, timeout=DEADLINE_S)
+            _, text = await served.worker.call({"op": "metadata"}, within_s=DEADLINE_S)
         except (WorkerGone, WorkerSaid, TimeoutError) as error:
             return reply({"error": str(error)}, 503)
         return Response(text, media_type="application/json")

@@ -57,8 +57,8 @@ def _save(device: Device, record: StepRecord, step: Bench, result: BenchResult) 
 async def _measure(device: Device, installed: Installed, step: Bench) -> tuple[Measured, float | None]:
     worker = await Worker.start(device.models.load(installed))
     try:
-        found, _ = await worker.call({"op": "measure", "samples": step.samples, "warmup": step.warmup}, timeout=BENCH_S)
-        golden, _ = await worker.call({"op": "golden"}, timeout=60.0)
+        found, _ = await worker.call({"op": "measure", "samples": step.samples, "warmup": step.warmup}, within_s=BENCH_S)
+        golden, _ = await worker.call({"op": "golden"}, within_s=60.0)
     finally:
         await worker.stop()
     measured = Measured(

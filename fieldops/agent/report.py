@@ -12,8 +12,8 @@ from fieldops.agent.device import Device
 from fieldops.agent.health import Health
 from fieldops.agent.lease import Lease
 from fieldops.agent.shelf import Shelf
-from fieldops.errors import UsageFault
 from fieldops.edges.registry import Installed
+from fieldops.errors import UsageFault
 from fieldops.fleet import Resources, Serving
 from fieldops.slots import Slot
 from fieldops.wire import (

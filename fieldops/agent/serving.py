@@ -87,12 +87,12 @@ class Served:
         if seat is not None:
             await seat.worker.stop()
 
-    async def infer(self, body: bytes, timeout: float) -> Answered:
-        """timeout: seconds. Raises WorkerSaid (bad_request), or WorkerGone when there is neither worker nor rule."""
+    async def infer(self, body: bytes, within_s: float) -> Answered:
+        """within_s: seconds. Raises WorkerSaid (bad_request), or WorkerGone when there is neither worker nor rule."""
         loop = asyncio.get_running_loop()
         started = loop.time()
         try:
-            answered, ms = await self._answer(body, started + timeout)
+            answered, ms = await self._answer(body, started + within_s)
         except WorkerSaid as error:
             if error.kind != "bad_request":
                 self.figures.failure(loop.time())
@@ -113,7 +113,9 @@ class Served:
             left = max(0.001, until - loop.time())
             seat.inside += 1
             try:
-                answer, data = await seat.worker.call({"op": "infer", "deadline_s": left, "large": self.cool}, body, timeout=left)
+                answer, data = await seat.worker.call(
+                    {"op": "infer", "deadline_s": left, "large": self.cool}, body, within_s=left
+                )
                 return Answered(data, str(answer["route"]), seat.worker.load.version), float(answer["ms"])
             except TimeoutError:
                 break  # the worker is well but busy for longer than this request may wait

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
+from typing import Literal
 
 from fieldops.agent.device import Device
 from fieldops.agent.figures import percentile
@@ -45,7 +46,7 @@ async def validate(device: Device, installed: Installed, stop: threading.Event, 
     try:
         worker = await Worker.start(load)
     except WorkerSaid as error:
-        name = "digest" if error.kind == "digest" else "load"
+        name: Literal["digest", "load"] = "digest" if error.kind == "digest" else "load"
         return Verdict(None, [Check(name=name, ok=False, measured=error.message, limit="loads as signed")], None)
     except WorkerGone as error:
         return Verdict(None, [Check(name="load", ok=False, measured=str(error), limit="a worker that stays up")], None)
@@ -81,7 +82,7 @@ def _go_on(stop: threading.Event) -> None:
 
 
 async def _golden(worker: Worker, *, way_back: bool) -> list[Check]:
-    found, _ = await worker.call({"op": "golden"}, timeout=CALL_S)
+    found, _ = await worker.call({"op": "golden"}, within_s=CALL_S)
     if not found["known"]:
         # Only a way back comes here: an activation without a golden set is refused before a worker starts.
         return [Check(name="golden", ok=way_back, measured="no golden set here", limit="a signed golden set of the task")]
@@ -124,11 +125,11 @@ async def _latency(
     mine: list[float] = []
     other: list[float] = []
     while len(mine) < device.config.latency_samples:
-        found, _ = await worker.call({"op": "latency", "n": TURN}, timeout=CALL_S)
+        found, _ = await worker.call({"op": "latency", "n": TURN}, within_s=CALL_S)
         mine += found["ms"]
         if active is not None and active.alive:
             try:
-                found, _ = await active.call({"op": "latency", "n": TURN}, timeout=CALL_S)
+                found, _ = await active.call({"op": "latency", "n": TURN}, within_s=CALL_S)
                 other += found["ms"]
             except (WorkerGone, WorkerSaid, TimeoutError):
                 active = None  # its own watcher mends it; the candidate is judged by its ceiling alone
@@ -145,7 +146,7 @@ async def _latency(
 
 
 async def _memory(worker: Worker, installed: Installed) -> Check:
-    found, _ = await worker.call({"op": "memory"}, timeout=CALL_S)
+    found, _ = await worker.call({"op": "memory"}, within_s=CALL_S)
     limit = installed.manifest.objectives.memory_bytes if installed.manifest else 1 << 62
     used = int(found["bytes"])
     return Check(

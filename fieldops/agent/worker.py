@@ -102,7 +102,7 @@ class _Bundle:
         reply: Reply = self._loaded.infer(body, header.get("deadline_s"), bool(header.get("large", True)))
         return reply
 
-    def _golden(self, header: Header, body: bytes) -> Reply:
+    def _golden(self, _: Header, __: bytes) -> Reply:
         return dict(self._loaded.golden()), b""
 
     def _latency(self, header: Header, _: bytes) -> Reply:
@@ -111,13 +111,13 @@ class _Bundle:
     def _measure(self, header: Header, _: bytes) -> Reply:
         return dict(self._loaded.measure(int(header["samples"]), int(header["warmup"]))), b""
 
-    def _memory(self, header: Header, _: bytes) -> Reply:
+    def _memory(self, _: Header, __: bytes) -> Reply:
         return {"bytes": max(0, _rss() - self._loaded.rss_before)}, b""
 
-    def _window(self, header: Header, _: bytes) -> Reply:
+    def _window(self, _: Header, __: bytes) -> Reply:
         return {"n": self._loaded.observed}, self._loaded.window()
 
-    def _metadata(self, header: Header, _: bytes) -> Reply:
+    def _metadata(self, _: Header, __: bytes) -> Reply:
         return {}, self._loaded.metadata()
 
 

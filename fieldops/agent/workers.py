@@ -68,7 +68,7 @@ class Worker:
         self._broken = False
 
     @classmethod
-    async def start(cls, load: Load, *, timeout: float = START_S) -> Worker:
+    async def start(cls, load: Load) -> Worker:
         """Raises WorkerSaid (load, digest) or WorkerGone."""
         try:
             process = await asyncio.create_subprocess_exec(
@@ -82,7 +82,7 @@ class Worker:
             raise WorkerGone(str(error)) from error
         worker = cls(load, process)
         try:
-            await worker.call(load.header(), timeout=timeout)
+            await worker.call(load.header(), within_s=START_S)
         except BaseException:
             await worker.stop()
             raise
@@ -96,13 +96,13 @@ class Worker:
     def pid(self) -> int:
         return self._process.pid
 
-    async def call(self, header: Header, body: bytes = b"", *, timeout: float) -> tuple[Header, bytes]:
-        """One exchange; calls wait for their turn in order. timeout: seconds, waiting included.
+    async def call(self, header: Header, body: bytes = b"", *, within_s: float) -> tuple[Header, bytes]:
+        """One exchange; calls wait for their turn in order. within_s: seconds, waiting included.
 
         Raises WorkerSaid, WorkerGone, or TimeoutError when the turn did not come (the worker is well).
         """
         loop = asyncio.get_running_loop()
-        until = loop.time() + timeout
+        until = loop.time() + within_s
         async with asyncio.timeout_at(until):
             await self._turn.acquire()
         try:

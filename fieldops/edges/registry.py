@@ -208,7 +208,7 @@ class Change:
         self._connection.execute(sql, values)
 
     def slot(self, slot: Slot, checks: list[Check] | None = None) -> None:
-        """checks None: those of the last validation stay."""
+        """Where checks is None, those of the last validation stay."""
         self._put(
             "INSERT INTO slots (model, body) VALUES (?, ?) ON CONFLICT (model) DO UPDATE SET body = excluded.body",
             slot.model,
