@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
 from pathlib import Path
 
@@ -45,19 +44,3 @@ def read(file: Path) -> dict[str, int]:
     if not isinstance(ports, dict):
         return {}
     return {name: port for name, port in ports.items() if isinstance(port, int) and 0 < port < 65536}
-
-
-def write_file(file: Path, data: bytes, mode: int = 0o644) -> None:
-    """The whole file or the former one, whenever the power goes."""
-    part = file.with_name(f".{file.name}.part")
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-    with os.fdopen(descriptor, "wb") as stream:
-        stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())
-    part.replace(file)
-    folder = os.open(file.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
