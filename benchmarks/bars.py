@@ -1,0 +1,51 @@
+"""What a benchmark says: ours beside a peer, taken in turns in one run, as a ratio of minima.
+
+The machine's speed flips between regimes for seconds, so times of two runs are never compared, and the minimum of turns is the
+figure least moved by neighbours.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """ours, peer: seconds. ratio: ours / peer, or peer / ours where more is better (`at_least`). limit None: only reported."""
+
+    what: str
+    peer_is: str
+    ours_s: float
+    peer_s: float
+    limit: float | None
+    at_least: bool = False
+    note: str = ""
+
+    @property
+    def ratio(self) -> float:
+        return self.peer_s / self.ours_s if self.at_least else self.ours_s / self.peer_s
+
+    @property
+    def met(self) -> bool | None:
+        if self.limit is None:
+            return None
+        return self.ratio >= self.limit if self.at_least else self.ratio <= self.limit
+
+
+def timed(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def minima(turns: int, *works: Callable[[], object]) -> list[float]:
+    """The least time of each, taken in turns; one turn before is thrown away."""
+    for work in works:
+        work()
+    best = [float("inf")] * len(works)
+    for _ in range(turns):
+        for index, work in enumerate(works):
+            best[index] = min(best[index], timed(work))
+    return best
