@@ -235,6 +235,7 @@ class StepRecord(_Message, frozen=True, kw_only=True):
     previous: str | None = None  # version active before
     version: str | None = None  # version active after
     cosignature: str = ""  # C2SP cosignature line over the checkpoint it was shown
+    cosigned_size: int = 0  # of that checkpoint: other entries may stand between the intent and it; 0: not told
     started: float = 0.0
     finished: float | None = None
 

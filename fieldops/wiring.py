@@ -329,6 +329,7 @@ class Laptop:
 
         device = self._over_ssh(entry, deadline)
         try:
+            self._know_witness(device.hello(deadline))
             return enrol(
                 self.gate(),
                 device,
@@ -342,6 +343,13 @@ class Laptop:
             )
         finally:
             device.close()
+
+    def _know_witness(self, hello: Hello) -> None:
+        """Before the device first cosigns the log: without its key nobody could tell later what it has seen."""
+        from fieldops.wire import unb64
+
+        if hello.versions != (0, 0):  # a bare device signs nothing
+            self.journal.know_witness(f"device:{hello.device}", unb64(hello.public_key))
 
     def _save_pin(self, device: DeviceId, certificate: str) -> None:
         from fieldops.edges.disk import write_whole

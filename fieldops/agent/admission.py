@@ -78,6 +78,7 @@ class Admission:
             kind=kind_of(step),
             state="running",
             cosignature=accepted.cosignature,
+            cosigned_size=accepted.checkpoint.size,
             started=device.now(),
         )
         held = HeldStep(step=step, laptop=accepted.laptop, actor=str(accepted.actor), envelope=accepted.envelope)

@@ -145,7 +145,7 @@ class Gate:
             raise
         self._settle(base, intent, result_of(record))
         if record.cosignature:
-            self.journal.note_cosignature(f"device:{device_id}", intent.seq, record.cosignature)
+            self.journal.note_cosignature(f"device:{device_id}", record.cosigned_size or intent.seq, record.cosignature)
         failure = step_error(record, device.entry.name)
         if failure is not None:
             raise failure

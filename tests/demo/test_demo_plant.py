@@ -50,7 +50,7 @@ def test_a_written_tree_reads_back_and_can_be_written_again(tmp_path: Path) -> N
 def test_ports_that_were_written_are_read_again_and_junk_is_none(tmp_path: Path) -> None:
     file = tmp_path / "demo.json"
     assert addresses.read(file) == {}
-    addresses.write_file(file, b'{"ports": {"meter-01.ssh": 4711, "control": 70000, "x": "y"}}')
+    file.write_bytes(b'{"ports": {"meter-01.ssh": 4711, "control": 70000, "x": "y"}}')
     assert addresses.read(file) == {"meter-01.ssh": 4711}
     file.write_bytes(b"{")
     assert addresses.read(file) == {}
