@@ -111,7 +111,7 @@ def print_changes(
             continue
         checks = [check for record in outcome.value for check in record.checks]
         for check in checks:
-            note = f"  {check.note}" if check.note else ""
-            line(f"  {plan.device}: {check.name} {'ok' if check.ok else 'FAILED'}: {check.measured}, limit {check.limit}{note}")
+            note = f"; {check.note}" if check.note else ""
+            line(f"  {plan.device}: {check.name} {'ok' if check.ok else 'FAILED'}: {check.measured} (limit: {check.limit}){note}")
         trial = f" on trial; `fieldops models {plan.device}` shows the time left" if trial_left else ""
         line(f"{plan.device}: {plan.model} {plan.from_version or 'none'} -> {plan.to_version}{trial}")

@@ -14,7 +14,7 @@ from fieldops.cli.output import document, line, number, table
 from fieldops.errors import CheckFailed, UsageFault
 
 if TYPE_CHECKING:
-    from fieldops.drift.cause import Diagnosis
+    from fieldops.drift.cause import Diagnosis, FeatureShift
 
 app = single()
 
@@ -102,6 +102,11 @@ def _item(outcome: Outcome[list[Diagnosis]]) -> DeviceDrift:
     return DeviceDrift(device=outcome.entry.name, models=models, error=outcome.error_doc)
 
 
+def _shifted(feature: FeatureShift) -> str:
+    """Above the threshold once is no shift yet: two of three windows decide."""
+    return "yes" if feature.shifted else "not yet" if feature.statistic > feature.threshold else "no"
+
+
 def _print(outcomes: list[Outcome[list[Diagnosis]]]) -> None:
     read = [(outcome.entry.name, each) for outcome in outcomes for each in outcome.value or []]
     table(
@@ -113,7 +118,7 @@ def _print(outcomes: list[Outcome[list[Diagnosis]]]) -> None:
         empty="no models with anything to compare",
     )
     for name, each in read:
-        if not each.evidence and not each.features:
+        if not each.evidence and not (each.features and len(outcomes) == 1):
             continue
         line()
         line(f"{name} {each.model} {each.version}: {each.verdict}")

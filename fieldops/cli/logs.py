@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from fieldops.cli.call import Call, DevicesArg, Json, Outcome, Timeout, only_failure, single
+from fieldops.cli.diagnostics import tell
 from fieldops.cli.documents import DeviceLogs, Logs
 from fieldops.cli.output import document, instant, line, table
 from fieldops.deadline import Deadline
@@ -54,6 +55,8 @@ def _print(outcomes: list[Outcome[Read]]) -> None:
     for outcome in outcomes:
         text, journal = outcome.value or (None, None)
         prefix = f"{outcome.entry.name}: " if len(outcomes) > 1 else ""
+        if text == []:
+            tell(f"{outcome.entry.name}: its log is empty; `--journal` shows what it did")
         for each in text or ():
             line(f"{prefix}{each}")
         if journal is not None:

@@ -81,4 +81,5 @@ def _details(report: Report) -> None:
         )
     if report.lease_holder:
         line()
-        line(f"laptop {report.lease_holder[:8]} is changing this device")
+        until = f" for {report.lease_s:.0f} s more" if report.lease_s is not None else ""
+        line(f"held by laptop {report.lease_holder[:8]}{until}: no other one can change it meanwhile")

@@ -65,14 +65,15 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[object]], *, empty: st
         return
     columns = list(zip(*cells, strict=True))
     widths = [max(width(head), *(width(cell) for cell in column)) for head, column in zip(headers, columns, strict=True)]
-    right = [all(_numeric(cell) for cell in column) for column in columns]
+    right = [{UNKNOWN} != set(column) and all(cell == UNKNOWN or _numeric(cell) for cell in column) for column in columns]
     for row in (headers, *cells):
         padded = (_pad(cell, size, to_right) for cell, size, to_right in zip(row, widths, right, strict=True))
         _write(f"{'  '.join(padded).rstrip()}\n")
 
 
 def _numeric(cell: str) -> bool:
-    return cell == UNKNOWN or re.fullmatch(r"-?[\d.]+( ?[%A-Za-z/]{1,3})?", cell) is not None
+    """A number, perhaps with a unit; a version is none."""
+    return re.fullmatch(r"-?\d+(\.\d+)?( ?[%A-Za-z/]{1,3})?", cell) is not None
 
 
 def _pad(cell: str, size: int, to_right: bool) -> str:

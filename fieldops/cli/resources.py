@@ -70,7 +70,8 @@ def _many(outcomes: list[Outcome[Reading]]) -> None:
 def _one(outcome: Outcome[Reading]) -> None:
     assert outcome.value is not None
     link, now = outcome.value
-    throttled = None if now.throttled is None else f"yes ({now.throttle_reason})" if now.throttled else "no"
+    why = f" ({now.throttle_reason})" if now.throttle_reason not in {"", "throttled"} else ""
+    throttled = None if now.throttled is None else f"yes{why}" if now.throttled else "no"
     pairs(
         [
             ("device", f"{outcome.entry.name} (over {link})"),
