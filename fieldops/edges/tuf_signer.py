@@ -65,7 +65,7 @@ PLAN: Mapping[str, RolePlan] = {
     "stable": RolePlan(2, 2, 180),  # the model's owner and a release engineer
     "canary": RolePlan(1, 1, 180),
     POLICY_CHANNEL: RolePlan(2, 2, 180),
-    "snapshot": RolePlan(1, 1, 30),
+    "snapshot": RolePlan(1, 1, 120),  # longer than any stick, which it would cut short
     "timestamp": RolePlan(1, 1, 7),
 }
 _ONLINE = ("snapshot", "timestamp")
