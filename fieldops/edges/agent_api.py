@@ -82,7 +82,6 @@ class AgentDevice:
         self._pipe = Pipe(client, on_close)
         self._also = also
         self._reconnect = reconnect
-        self._broken = False
 
     @property
     def entry(self) -> DeviceEntry:
@@ -168,6 +167,8 @@ class AgentDevice:
             try:
                 record = talk.turn(deadline)
             except (LinkLost, Unreachable) as lost:
+                if not talk.sent:
+                    raise  # nothing was asked of the device yet, so there is nothing to find out
                 self._again(lost, deadline)
                 continue
             if record.ended:
@@ -175,7 +176,6 @@ class AgentDevice:
 
     def _again(self, lost: LinkLost | Unreachable, deadline: Deadline) -> None:
         """Make the link usable again, or at least wait a moment. Raises LinkLost when the deadline passes first."""
-        self._broken = True
         try:
             deadline.check("the device", self._entry.name)
         except DeadlinePassed as error:
@@ -191,8 +191,8 @@ class AgentDevice:
                 old, self._pipe = self._pipe, new
                 old.close()
 
-    def post_step(self, grant: Grant, step: Step, deadline: Deadline) -> StepRecord:
-        """Challenge, sign, post. The grant signs anew for each challenge; the step's id stays the same."""
+    def sign_step(self, grant: Grant, step: Step, deadline: Deadline) -> bytes:
+        """The envelope to post. The grant signs anew for each challenge; the step's id stays the same."""
         challenge = self._send(
             "POST", "/v1/challenge", Challenge, deadline, body=encode(ChallengeRequest(log=_log_of(grant.step_id)))
         )
@@ -205,6 +205,9 @@ class AgentDevice:
                 next_step="sync the audit log first, which shortens its proof",
                 device=self._entry.name,
             )
+        return envelope
+
+    def post_step(self, envelope: bytes, deadline: Deadline) -> StepRecord:
         return self._send("POST", "/v1/steps", StepRecord, deadline, body=envelope)
 
     def wait_record(self, step_id: str, deadline: Deadline) -> StepRecord | None:
@@ -213,7 +216,7 @@ class AgentDevice:
     def _record(self, step_id: str, deadline: Deadline, *, wait_s: float) -> StepRecord | None:
         query = {"wait": f"{min(wait_s, deadline.left()):g}"} if wait_s else None
         reply = self._request("GET", f"/v1/steps/{step_id}", deadline, query=query, quiet_s=QUIET_S + wait_s)
-        if reply.status == 404 and not _is_error(reply.body, "no_route"):
+        if reply.status == 404:
             return None
         return self._decoded(reply, StepRecord)
 
@@ -229,18 +232,22 @@ class AgentDevice:
         self._succeeded(self._request("PUT", f"/v1/steps/{step_id}/metadata", deadline, body=body, quiet_s=HASHING_S))
 
     def put_blob(self, blob: WantedBlob, reader: BinaryIO, deadline: Deadline, sent: Callable[[int], None]) -> None:
-        """Upload the rest of one blob from where the device has it. sent: called with the bytes that are there so far."""
+        """Upload the rest of one blob from where the device has it. sent: called with the bytes that are there so far.
+
+        A blob that is all there is still put once, with no bytes: the device checks its hash at that.
+        """
         path = f"/v1/blobs/{blob.sha256}"
-        head = self._request("HEAD", path, deadline)
-        offset = head.offset if head.status < 300 else 0
-        while offset < blob.size:
+        while True:
+            head = self._request("HEAD", path, deadline)
+            offset = min(head.offset, blob.size) if head.status < 300 else 0
             body = _pieces(reader, offset, blob.size, deadline, sent)
             headers = {"Upload-Offset": str(offset), "Content-Length": str(blob.size - offset)}
             reply = self._request("PUT", path, deadline, body=body, headers=headers, quiet_s=HASHING_S)
-            if reply.status != 409 or reply.offset == offset or not reply.has_offset:
+            if reply.status != 409:
                 self._succeeded(reply)
                 return
-            offset = reply.offset  # another upload moved it; go on from where the device is
+            # another upload, mostly our own of before a lost link: the device will notice its end
+            deadline.cancel.wait(min(RETRY_S, deadline.left()))
 
     # --- one request
 
@@ -335,12 +342,10 @@ class _Reply:
     upload_offset: str | None
 
     @property
-    def has_offset(self) -> bool:
-        return self.upload_offset is not None and self.upload_offset.isascii() and self.upload_offset.isdigit()
-
-    @property
     def offset(self) -> int:
-        return int(self.upload_offset or 0) if self.has_offset else 0
+        """0 where none was said."""
+        text = self.upload_offset or ""
+        return int(text) if text.isascii() and text.isdigit() else 0
 
 
 class _Conversation:
@@ -353,16 +358,17 @@ class _Conversation:
         self._payload = payload
         self._progress = progress
         self._begun = False
-        self._unsure = False  # a post was sent and its answer never came
         self._metadata_sent = False
+        self.sent = False  # a post was sent; without its answer nobody here knows whether it came
 
     def turn(self, deadline: Deadline) -> StepRecord:
         """One exchange. Raises LinkLost or Unreachable: the next turn finds out what became of this one."""
         record = self._look(deadline)
         if record is None:
-            self._unsure = True
-            record = self._device.post_step(self._grant, self._step, deadline)
-        self._begun, self._unsure = True, False
+            envelope = self._device.sign_step(self._grant, self._step, deadline)
+            self.sent = True
+            record = self._device.post_step(envelope, deadline)
+        self._begun = True
         self._progress(Progress(record.phase or record.state, record.done_bytes, record.total_bytes or None))
         if not record.ended:
             self._bring(record, deadline)
@@ -379,7 +385,7 @@ class _Conversation:
                     device=self._device.entry.name,
                 )
             return found
-        return self._device.record(self._grant.step_id, deadline) if self._unsure else None
+        return self._device.record(self._grant.step_id, deadline) if self.sent else None
 
     def _bring(self, record: StepRecord, deadline: Deadline) -> None:
         if record.phase == "metadata" and not self._metadata_sent:
@@ -441,10 +447,3 @@ def _pieces(reader: BinaryIO, offset: int, size: int, deadline: Deadline, sent: 
 def _log_of(step_id: str) -> str:
     laptop, epoch, _ = step_id.split(".")
     return f"fieldops/{laptop}/{epoch}"
-
-
-def _is_error(body: bytes, reason: str) -> bool:
-    try:
-        return msgspec.json.decode(body, type=ErrorDoc).reason == reason
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return False

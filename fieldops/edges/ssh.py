@@ -445,26 +445,31 @@ class SshLink:
         self._clients.append(client)
         return client
 
-    def open_stream(self, socket_path: str, program: str, seconds: float) -> Channel:
-        """A channel to the remote socket: streamlocal, else the agent's stdio bridge. Raises LinkFault."""
+    def open_stream(self, socket_path: str, program: str, seconds: float) -> _ChannelStream:
+        """To the remote socket: a forwarded channel, else the agent's stdio bridge. Raises LinkFault.
+
+        sshd says "connect failed" as well where it forbids forwarding, so only the bridge's own end tells the two apart.
+        """
         deadline = Deadline.after(seconds, self._monotonic)
         if self._streamlocal:
             try:
-                return self._open("direct-streamlocal@openssh.com", (socket_path, "", 0), deadline)
+                return _ChannelStream(self._open("direct-streamlocal@openssh.com", (socket_path, "", 0), deadline), self)
             except _Refused as refused:
-                if refused.code not in (_FORBIDDEN, _UNKNOWN_KIND) or not program:
-                    raise self._no_agent(socket_path, refused) from refused
-                self._streamlocal = False
-        return self._exec(f"{program} stdio --socket {shlex.quote(socket_path)}", deadline)
+                if not program:
+                    raise self.no_agent(socket_path, refused.message) from refused
+        channel = self._exec(f"{program} stdio --socket {shlex.quote(socket_path)}", deadline)
+        return _BridgeStream(channel, self, socket_path)
 
-    def _no_agent(self, socket_path: str, refused: _Refused) -> Unreachable:
-        forbidden = refused.code in (_FORBIDDEN, _UNKNOWN_KIND)
+    def bridged(self) -> None:
+        """The bridge works where forwarding was refused: use it from now on without asking again."""
+        self._streamlocal = False
+
+    def no_agent(self, socket_path: str, why: str) -> Unreachable:
         return Unreachable(
-            f"the agent's socket {socket_path} cannot be reached: {refused}",
+            f"the agent's socket {socket_path} cannot be reached: {why}",
             phase="open",
-            next_step="allow `AllowStreamLocalForwarding yes` in sshd_config, or install the agent's program in the PATH"
-            if forbidden
-            else "check that the agent runs (`fieldops-agent status` at the device) and that your login may use its socket",
+            next_step="check that the agent runs (`fieldops-agent status` at the device), that your login may use its socket,"
+            " and that sshd allows `AllowStreamLocalForwarding` or the agent's program is in the PATH",
             device=self.device,
         )
 
@@ -602,7 +607,7 @@ class _SocketBackend(FixedBackend):
         self._link, self._path, self._program = link, socket_path, program
 
     def open(self, timeout: float | None) -> httpcore.NetworkStream:
-        return _ChannelStream(self._link.open_stream(self._path, self._program, timeout or SILENCE_S), self._link)
+        return self._link.open_stream(self._path, self._program, timeout or SILENCE_S)
 
 
 class _ChannelStream(httpcore.NetworkStream):
@@ -617,8 +622,6 @@ class _ChannelStream(httpcore.NetworkStream):
             raise httpcore.ReadTimeout(str(error)) from error
         except (OSError, EOFError, paramiko.SSHException) as error:
             raise httpcore.ReadError(str(error)) from error
-        while self._channel.recv_stderr_ready():  # a bridge's complaints; unread they would fill the window
-            self._channel.recv_stderr(1 << 16)
         if not data and not self._link.alive:
             raise httpcore.ReadError("the SSH connection ended")
         return data
@@ -645,6 +648,29 @@ class _ChannelStream(httpcore.NetworkStream):
         if info == "is_readable":  # httpcore asks before it reuses a connection: readable while idle means it was closed
             return self._channel.recv_ready() or self._channel.closed or self._channel.eof_received or not self._link.alive
         return None
+
+
+class _BridgeStream(_ChannelStream):
+    """Through `fieldops-agent stdio`. Its complaints are read along: unread they would fill the window."""
+
+    def __init__(self, channel: Channel, link: SshLink, socket_path: str) -> None:
+        super().__init__(channel, link)
+        self._path = socket_path
+        self._said = _Bounded()
+        self._works = False
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        data = super().read(max_bytes, timeout)
+        while self._channel.recv_stderr_ready():
+            self._said.add(self._channel.recv_stderr(1 << 16))
+        if data and not self._works:
+            self._works = True
+            self._link.bridged()
+        if not data and not self._works:
+            words = self._said.data().decode("utf-8", "replace").strip().splitlines()
+            why = "".join(char for char in words[-1] if char.isprintable())[:200] if words else "its bridge ended"
+            raise self._link.no_agent(self._path, why)
+        return data
 
 
 def identity_files(folder: Path, names: Iterable[str] = ("id_ed25519", "id_ecdsa", "id_rsa")) -> tuple[Path, ...]:

@@ -56,8 +56,9 @@ def enrol(
             next_step="install the agent from its kit first, then enrol again",
             device=name,
         )
+    steps = plan(gate, trust, laptop_certificate, label=label)
     _, _, payload = trust.policy_payload()
-    for step in plan(gate, trust, laptop_certificate, label=label):
+    for step in steps:
         gate.perform(device, step, deadline, payload=payload if isinstance(step, RotateTrust) else None, words=words)
     hello = device.hello(deadline)
     device_id = DeviceId(hello.device)

@@ -242,3 +242,72 @@ def server(
 def stranger_to(server: SshServer) -> SshServer:
     """The same server, of which nothing is known."""
     return replace(server, known_hosts=KnownHosts())
+
+
+# --- a cable that can be pulled --------------------------------------------------------------------------------------------
+
+
+class Cable:
+    """A TCP relay to another port. pull() cuts all that runs over it; new connections pass again."""
+
+    def __init__(self, port: int) -> None:
+        self._target = port
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self._pairs: list[tuple[socket.socket, socket.socket]] = []
+        self._lock = threading.Lock()
+        self._swallow = threading.Event()
+        self.pulled = 0
+        self._threads = [threading.Thread(target=self._accept, daemon=True)]
+        self._threads[0].start()
+
+    def pull(self) -> None:
+        with self._lock:
+            self.pulled += 1
+            pairs, self._pairs = self._pairs, []
+        for pair in pairs:
+            for end in pair:
+                with contextlib.suppress(OSError):
+                    end.shutdown(socket.SHUT_RDWR)
+
+    def pull_at_next_answer(self) -> None:
+        """What goes out arrives; the first thing that comes back is lost, and the connection with it."""
+        self._swallow.set()
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self.pull()
+        for thread in self._threads:
+            thread.join()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                near, _ = self._listener.accept()
+                far = socket.create_connection(("127.0.0.1", self._target))
+            except OSError:
+                return
+            with self._lock:
+                self._pairs.append((near, far))
+            both = [
+                threading.Thread(target=self._relay, args=(near, far, False), daemon=True),
+                threading.Thread(target=self._relay, args=(far, near, True), daemon=True),
+            ]
+            self._threads += both
+            for thread in both:
+                thread.start()
+
+    def _relay(self, source: socket.socket, sink: socket.socket, answers: bool) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                if answers and self._swallow.is_set():
+                    self._swallow.clear()
+                    self.pull()
+                    break
+                sink.sendall(data)
+        for end in (source, sink):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+        source.close()
