@@ -10,6 +10,8 @@ Reading imports no cryptography; the key is asked for when the first entry is wr
 
 from __future__ import annotations
 
+import contextlib
+import secrets
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
@@ -22,12 +24,14 @@ import msgspec
 from fieldops.audit import merkle, note
 from fieldops.audit.entry import Draft, Entry, decode_entry, encode_entry
 from fieldops.edges import database
+from fieldops.edges.disk import write_whole
 from fieldops.edges.processes import boot_id, has_ended, session
 from fieldops.errors import StorageFault, UsageFault
 from fieldops.fleet import key_id
 from fieldops.ports import Clock, Signer, Witnessed
 
 SCHEMA_VERSION = 1
+BALLAST_BYTES = 512 << 10  # an entry costs some 20 kB of write-ahead log, so this carries the end of a visit
 _SCHEMA = (
     # seq counts from 1. leaf: leaf_hash(body), kept so that proofs need not read the bodies.
     "CREATE TABLE entry (seq INTEGER PRIMARY KEY, body BLOB NOT NULL, leaf BLOB NOT NULL) STRICT",
@@ -49,6 +53,7 @@ class SqliteJournal:
 
     def __init__(self, path: Path, signer_factory: Callable[[], Signer], clock: Clock, witness_key: WitnessKey) -> None:
         self._path = path
+        self._ballast = path.with_name(f".{path.name}.ballast")
         self._signer_factory = signer_factory
         self._clock = clock
         self._witness_key = witness_key
@@ -81,6 +86,17 @@ class SqliteJournal:
             return str(self._row(connection, "SELECT log FROM identity")[0])
 
     def append(self, draft: Draft) -> Entry:
+        """On a full disk an intent is refused, so nothing begins; what already happened still gets its entry (ballast)."""
+        try:
+            entry = self._append(draft)
+        except StorageFault as fault:
+            if fault.reason != "disk_full" or draft.phase == "intent" or not self._drop_ballast():
+                raise
+            return self._append(draft)
+        self._keep_ballast()
+        return entry
+
+    def _append(self, draft: Draft) -> Entry:
         signer = self._signer_factory()
         with self._begun() as connection, database.transaction(connection):
             frontier, log = self._head(connection, signer)
@@ -235,6 +251,21 @@ class SqliteJournal:
                     raise
                 self._connection = connection
             yield self._connection
+
+    def _keep_ballast(self) -> None:
+        """Space set aside; random, since a file system may store empty blocks as nothing. Losing it in a crash is no harm."""
+        if self._ballast.exists():
+            return
+        with contextlib.suppress(StorageFault):  # a disk this full shows itself at the next intent
+            write_whole(self._ballast, secrets.token_bytes(BALLAST_BYTES))
+
+    def _drop_ballast(self) -> bool:
+        """Whether there was any."""
+        try:
+            self._ballast.unlink()
+        except OSError:
+            return False
+        return True
 
     def _name(self, connection: sqlite3.Connection) -> None:
         """Give a new log its origin. The epoch is the second it began: a log that was lost goes on as another one."""

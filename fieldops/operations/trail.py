@@ -20,6 +20,7 @@ from fieldops.ports import Journal, Trail, Witnessed
 
 _PAGE = 2000
 MOST_PROBLEMS = 50
+_WINDOW = 32  # entries that others may have appended between an intent and its envelope
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,18 +59,8 @@ def verify(journal: Trail, evidence: Sequence[Witnessed] = ()) -> TrailReport:
     seen = [*journal.witnessed(), *evidence]
     _walk(journal, walk, {found.size for found in seen})
     size, root = walk.frontier.size, walk.frontier.root()
-    problems = [*_judge_checkpoint(journal, note.Checkpoint(walk.log, size, root))]
-    witnesses: dict[str, int] = {}
-    unchecked = 0
-    for found in seen:
-        verdict = _judge_witness(journal, walk, found)
-        if verdict is None:
-            unchecked += 1
-        elif verdict:
-            problems.append(verdict)
-        else:
-            witnesses[found.witness] = max(found.size, witnesses.get(found.witness, 0))
-    problems += walk.problems
+    witnesses, disagreeing = _judge_witnesses(journal, walk, seen)
+    problems = [*_judge_checkpoint(journal, note.Checkpoint(walk.log, size, root)), *disagreeing, *walk.problems]
     return TrailReport(
         ok=not problems,
         log=walk.log,
@@ -77,7 +68,7 @@ def verify(journal: Trail, evidence: Sequence[Witnessed] = ()) -> TrailReport:
         root=root.hex(),
         problems=tuple(problems[:MOST_PROBLEMS]),
         witnesses=tuple(f"{witness} up to {upto}" for witness, upto in sorted(witnesses.items())),
-        unchecked=unchecked,
+        unchecked=sum(found.public_key is None and found.size <= size for found in seen),
     )
 
 
@@ -145,17 +136,37 @@ def _judge_checkpoint(journal: Trail, computed: note.Checkpoint) -> Iterator[str
         yield f"the entries do not give the root that was signed at size {signed.size}"
 
 
-def _judge_witness(journal: Trail, walk: _Walk, found: Witnessed) -> str | None:
-    """Empty: it saw this history. None: its key is not known here. Else what is wrong."""
-    who = found.witness[:15]
-    if found.size > walk.frontier.size:
-        return f"{who} saw {found.size} entries; only {walk.frontier.size} are left"
-    if found.public_key is None:
-        return None
-    root = walk.roots.get(found.size, merkle.EMPTY_ROOT)
-    point = note.Checkpoint(walk.log, found.size, root)
+def _judge_witnesses(journal: Trail, walk: _Walk, seen: Sequence[Witnessed]) -> tuple[dict[str, int], list[str]]:
+    """(witness -> largest size at which it saw this history, what witnesses saw that is not here)."""
+    agreed: dict[str, int] = {}
+    problems: list[str] = []
+    doubtful: list[Witnessed] = []
+    for found in seen:
+        if found.size > walk.frontier.size:
+            problems.append(f"{found.witness[:15]} saw {found.size} entries; only {walk.frontier.size} are left")
+        elif found.public_key is not None and _agrees(journal, walk, found, found.size):
+            agreed[found.witness] = max(found.size, agreed.get(found.witness, 0))
+        elif found.public_key is not None:
+            doubtful.append(found)
+    # A line is kept under its intent's number; another process may have appended before the device was shown the log.
+    later = _Walk(walk.log)
+    if doubtful:
+        _walk(journal, later, {found.size + more for found in doubtful for more in range(_WINDOW)})
+    for found in doubtful:
+        sizes = range(found.size, min(found.size + _WINDOW, later.frontier.size + 1))
+        covered = next((size for size in sizes if _agrees(journal, later, found, size)), None)
+        if covered is None:
+            problems.append(f"{found.witness[:15]} saw another history at size {found.size}")
+        else:
+            agreed[found.witness] = max(covered, agreed.get(found.witness, 0))
+    return agreed, problems
+
+
+def _agrees(journal: Trail, walk: _Walk, found: Witnessed, size: int) -> bool:
+    point = note.Checkpoint(walk.log, size, walk.roots.get(size, merkle.EMPTY_ROOT))
+    name = note.witness_name(found.witness)
     try:
-        note.verify_cosignature(point, found.line, note.witness_name(found.witness), found.public_key, journal.verify_signature)
+        note.verify_cosignature(point, found.line, name, found.public_key or b"", journal.verify_signature)
     except UsageFault:
-        return f"{who} saw another history at size {found.size}"
-    return ""
+        return False
+    return True

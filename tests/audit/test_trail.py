@@ -144,10 +144,17 @@ def test_a_history_rewritten_with_the_stolen_key_is_found_by_a_witness(
 def test_a_forged_cosignature_is_found_and_one_of_an_unknown_key_is_counted(visit: SqliteJournal) -> None:
     device = Ed25519Signer.generate()
     real = cosigned(visit, device)
-    forged = Witnessed(real.witness, 9, real.line, device.public_key)
+    forged = Witnessed(real.witness, 9, real.line[:-8] + "AAAA" + real.line[-4:], device.public_key)
     assert not trail.verify(visit, [forged]).ok
     unknown = trail.verify(visit, [Witnessed(real.witness, 10, real.line, None)])
     assert (unknown.ok, unknown.unchecked, unknown.witnesses) == (True, 1, ())
+
+
+def test_a_line_kept_under_its_intents_number_counts_where_it_really_stands(visit: SqliteJournal) -> None:
+    real = cosigned(visit, Ed25519Signer.generate())
+    visit.append(Draft(actor="local:kim", phase="note", act="drift.read"))
+    report = trail.verify(visit, [Witnessed(real.witness, 8, real.line, real.public_key)])
+    assert (report.problems, report.witnesses) == ((), (f"{real.witness} up to 10",))
 
 
 def test_the_newest_entries_are_listed_oldest_first(visit: SqliteJournal) -> None:
