@@ -136,13 +136,16 @@ class ModelsReport(Document, frozen=True, kw_only=True, tag="fieldops.models/v1"
 
 
 class Shift(_Part, frozen=True, kw_only=True):
-    """One observed quantity: statistic above threshold means shifted. history: oldest first."""
+    """One observed quantity: above the threshold in two of three windows is a shift. history: oldest first.
+
+    threshold null: no value of the statistic would be a shift here. statistic null: nothing to compare.
+    """
 
     name: str
-    statistic: float
-    threshold: float
+    statistic: float | None
+    threshold: float | None
     shifted: bool
-    history: list[float]
+    history: list[float | None]
 
 
 class ModelDrift(_Part, frozen=True, kw_only=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
@@ -88,10 +89,10 @@ def _item(outcome: Outcome[list[Diagnosis]]) -> DeviceDrift:
                 features=[
                     Shift(
                         name=feature.name,
-                        statistic=feature.statistic,
-                        threshold=feature.threshold,
+                        statistic=_finite(feature.statistic),
+                        threshold=_finite(feature.threshold),
                         shifted=feature.shifted,
-                        history=list(feature.history),
+                        history=[_finite(value) for value in feature.history],
                     )
                     for feature in each.features
                 ],
@@ -100,6 +101,11 @@ def _item(outcome: Outcome[list[Diagnosis]]) -> DeviceDrift:
             for each in outcome.value
         ]
     return DeviceDrift(device=outcome.entry.name, models=models, error=outcome.error_doc)
+
+
+def _finite(value: float) -> float | None:
+    """JSON knows no infinity."""
+    return value if math.isfinite(value) else None
 
 
 def _shifted(feature: FeatureShift) -> str:

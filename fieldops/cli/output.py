@@ -5,6 +5,7 @@ What devices and sticks say is printed with its control characters replaced, so 
 
 from __future__ import annotations
 
+import math
 import re
 import sys
 from collections.abc import Iterable, Sequence
@@ -114,7 +115,7 @@ def size(count: float | None) -> str:
 
 
 def number(value: float | None, digits: int = 1, unit: str = "") -> str:
-    return UNKNOWN if value is None else f"{value:.{digits}f}{unit}"
+    return UNKNOWN if value is None or not math.isfinite(value) else f"{value:.{digits}f}{unit}"
 
 
 def instant(unix: float | None) -> str:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 app = group()
 
+SPEC_FILE = "spec.json"  # a manifest without digests and times, which are measured here
+
 Repo = Annotated[Path, typer.Option("--repo", metavar="DIR", help="The release repository.")]
 Keys = Annotated[Path, typer.Option("--keys", metavar="DIR", help="The folder with the keys you hold.")]
 RefArg = Annotated[str, typer.Argument(metavar="MODEL@VERSION")]
@@ -51,20 +53,20 @@ def init(context: typer.Context, repo: Repo, keys: Keys, json: Json = False) -> 
 @app.command()
 def add(
     context: typer.Context,
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The bundle's files, with its manifest.json.")],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The bundle's files, with its spec.json.")],
     repo: Repo,
     keys: Keys,
     channel: Channel = "canary",
     json: Json = False,
 ) -> None:
-    """Judge a bundle by its task's golden set on this machine, then list it in a channel's draft. `sign` comes next."""
-    from fieldops.bundles.manifest import MANIFEST_FILE, MANIFEST_LIMIT_BYTES, Manifest
+    """Judge a bundle by its task's signed golden set, then list it in a channel's draft. `sign` comes next."""
+    from fieldops.bundles.manifest import MANIFEST_LIMIT_BYTES, Manifest
     from fieldops.operations import release as operation
     from fieldops.wire import decode_signed
 
     call = Call.of(context, json=json, timeout=300.0)
-    data = _bytes(folder / MANIFEST_FILE)
-    manifest: Manifest = decode_signed(data, Manifest, what=str(folder / MANIFEST_FILE), limit=MANIFEST_LIMIT_BYTES)
+    spec = folder / SPEC_FILE
+    manifest: Manifest = decode_signed(_bytes(spec), Manifest, what=str(spec), limit=MANIFEST_LIMIT_BYTES)
     release = call.laptop.release(repo, keys)
     added = call.run(lambda: operation.add(release, call.laptop.runner, folder, manifest, call.deadline(), channel=channel))
     _said(
