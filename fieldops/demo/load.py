@@ -25,7 +25,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 LATE_S = 5.0
-BODIES = 48  # different requests before a device sees the same images again
 FOG = 0.55  # a fogged lens: contrast falls to this share, and the picture gets brighter by half the rest
 
 
@@ -73,12 +72,17 @@ def fogged(images: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.
 
 
 def bodies(images: NDArray[np.float32], meter: Meter, tensor: dict[str, Any], seed: int) -> list[bytes]:
-    """Requests for the Open Inference Protocol. tensor: the model's first input as its metadata describes it."""
+    """Requests for the Open Inference Protocol. tensor: the model's first input as its metadata describes it.
+
+    Every image comes once before any comes again: a device that sees the same few images over and over does not see the
+    task, and its drift test rightly says so.
+    """
     rng = np.random.default_rng(seed)
     shape = [meter.batch, *(int(size) for size in tensor["shape"][1:])]
     made = []
-    for _ in range(BODIES):
-        picked = images[rng.choice(len(images), meter.batch, replace=False)]
+    order = rng.permutation(len(images))
+    for start in range(0, len(images) - meter.batch + 1, meter.batch):
+        picked = images[order[start : start + meter.batch]]
         if meter.shifted:
             picked = fogged(picked, rng)
         data = [round(float(value), 4) for value in picked.ravel()]
