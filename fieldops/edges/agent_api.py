@@ -359,11 +359,13 @@ class _Conversation:
         self._progress = progress
         self._begun = False
         self._metadata_sent = False
+        self._waiting = False  # the last turn left nothing to bring; after a lost link there may be something
         self.sent = False  # a post was sent; without its answer nobody here knows whether it came
 
     def turn(self, deadline: Deadline) -> StepRecord:
         """One exchange. Raises LinkLost or Unreachable: the next turn finds out what became of this one."""
-        record = self._look(deadline)
+        record = self._look(deadline, wait=self._waiting)
+        self._waiting = False
         if record is None:
             envelope = self._device.sign_step(self._grant, self._step, deadline)
             self.sent = True
@@ -372,11 +374,13 @@ class _Conversation:
         self._progress(Progress(record.phase or record.state, record.done_bytes, record.total_bytes or None))
         if not record.ended:
             self._bring(record, deadline)
+        self._waiting = True
         return record
 
-    def _look(self, deadline: Deadline) -> StepRecord | None:
+    def _look(self, deadline: Deadline, *, wait: bool) -> StepRecord | None:
         if self._begun:
-            found = self._device.wait_record(self._grant.step_id, deadline)
+            ask = self._device.wait_record if wait else self._device.record
+            found = ask(self._grant.step_id, deadline)
             if found is None:
                 raise DeviceCannot(
                     "the device no longer knows the step it began",
