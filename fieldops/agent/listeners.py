@@ -25,6 +25,7 @@ from fieldops.agent.identity import Identity
 from fieldops.errors import StorageFault
 
 STOP_S = 2
+BACKLOG = 128
 
 
 class PeerCertificate(H11Protocol):
@@ -66,6 +67,7 @@ def unix_socket(path: Path, mode: int) -> socket.socket:
     try:
         path.unlink(missing_ok=True)
         made.bind(str(path))
+        made.listen(BACKLOG)  # who comes before the server runs waits
     except OSError as error:
         made.close()
         raise StorageFault(
@@ -83,6 +85,7 @@ def lan_socket(host: str, port: int) -> socket.socket:
     made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         made.bind((host, port))
+        made.listen(BACKLOG)
     except OSError as error:
         made.close()
         raise StorageFault(

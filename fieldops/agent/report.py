@@ -18,7 +18,6 @@ from fieldops.fleet import Resources, Serving
 from fieldops.slots import Slot
 from fieldops.wire import (
     SUPPORTED,
-    DriftReport,
     DriftReports,
     Hello,
     ModelsReport,
@@ -120,9 +119,7 @@ class Report:
             names = ", ".join(place.model for place in self.device.models.all()) or "none"
             raise UsageFault(f"no model {model!r} here", reason="unknown_model", next_step=f"use one of: {names}")
         chosen = [served] if served is not None else self.device.models.all()
-        reports: list[DriftReport] = []
-        for place in chosen:
-            reports.append(await self.health.drift(place))
+        reports = [await self.health.drift(place) for place in chosen]
         return DriftReports(read_at=self.device.now(), models=reports)
 
 

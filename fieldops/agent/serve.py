@@ -76,7 +76,11 @@ async def _device(
     """The shared parts; models are stopped and the registry closed at the end."""
     loop = asyncio.get_running_loop()
     registry = Registry.open(home.registry)
-    models = Models(home, registry, group, lambda model, version: told["health"].crashed(model, version))
+
+    def crashed(model: str, version: str) -> None:
+        told["health"].crashed(model, version)
+
+    models = Models(home, registry, group, crashed)
     device = Device(
         home=home,
         config=config,
@@ -124,7 +128,7 @@ async def _serve(home: AgentHome, config: AgentConfig, runtime: Runtime, *, unti
             group.create_task(far_server.serve([made]))
             servers.append(far_server)
         try:
-            await _ready(device, transaction, admission, servers, runtime)
+            await _ready(device, transaction, admission, runtime)
             watching = group.create_task(health.run())
             await stop.wait()
             watching.cancel()
@@ -142,14 +146,10 @@ def _on_unix(group: asyncio.TaskGroup, made: QuietServer, path: Path, mode: int)
     return made
 
 
-async def _ready(
-    device: Device, transaction: Transaction, admission: Admission, servers: list[QuietServer], runtime: Runtime
-) -> None:
-    """Every model answers (or its rule does) and every socket listens; then one line says so."""
+async def _ready(device: Device, transaction: Transaction, admission: Admission, runtime: Runtime) -> None:
+    """The sockets listen already; once every model answers, or its rule does, one line says so."""
     async with asyncio.timeout(START_S):
         await asyncio.wrap_future(transaction.recover())
-        while not all(each.started for each in servers):
-            await asyncio.sleep(0.005)
     for record in device.registry.running():
         admission.sign_of_life(record.step_id)
     line = {

@@ -17,7 +17,7 @@ from fieldops.agent.admission import Admission
 from fieldops.agent.device import Device
 from fieldops.agent.replies import body_within, error_reply, number, reply
 from fieldops.agent.report import Report
-from fieldops.agent.transaction import Transaction
+from fieldops.agent.transaction import WAITING, Transaction
 from fieldops.agent.uploads import Uploads
 from fieldops.errors import FieldopsError, UsageFault
 from fieldops.wire import (
@@ -107,12 +107,12 @@ class Api:
         return record
 
     async def step(self, request: Request) -> Response:
-        """With ?wait= seconds: as soon as the record differs from what it was when asked, or ended."""
+        """With ?wait= seconds: as soon as the record changes, has ended, or waits for the laptop itself."""
         loop = asyncio.get_running_loop()
         until = loop.time() + min(number(request, "wait", 0), MOST_WAIT_S)
         first = record = self._record(request)
         self.admission.sign_of_life(record.step_id)
-        while record == first and not record.ended and (left := until - loop.time()) > 0:
+        while record == first and not record.ended and record.phase not in WAITING and (left := until - loop.time()) > 0:
             await self.device.bell.heard(left)
             record = self._record(request)
         return reply(self.admission.shown(record))
@@ -130,7 +130,8 @@ class Api:
             except ValueError as error:
                 raise UsageFault(f"{name} is no base64", reason="malformed", next_step="send it again") from error
         self.admission.sign_of_life(record.step_id)
-        self.transaction.metadata_came(record.step_id, files)
+        # Answered when judged: a record read after this says what the device wants next.
+        await asyncio.wrap_future(self.transaction.metadata_came(record.step_id, files))
         return Response(status_code=202)
 
     async def head_blob(self, request: Request) -> Response:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import msgspec
 
@@ -39,6 +39,11 @@ class _Seat:
 
     worker: Worker
     inside: int = 0
+    left: asyncio.Event = field(default_factory=asyncio.Event)  # somebody went out
+
+    def leave(self) -> None:
+        self.inside -= 1
+        self.left.set()
 
 
 class Served:
@@ -78,7 +83,8 @@ class Served:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(DRAIN_S):
                 while before.inside and before.worker.alive:
-                    await asyncio.sleep(0.005)
+                    before.left.clear()
+                    await before.left.wait()
         await before.worker.stop()
 
     async def close(self) -> None:
@@ -122,7 +128,7 @@ class Served:
             except WorkerGone:
                 await self._other(seat, until)
             finally:
-                seat.inside -= 1
+                seat.leave()
         if self.rule is None:
             raise WorkerGone(f"{self.model} has no running worker and no rule")
         return Answered(_by_rule(self.model, self.version, self.rule), "rule", self.version), None

@@ -16,10 +16,12 @@ from functools import partial
 from msgspec.structs import replace
 
 from fieldops.agent.activation import Activation
+from fieldops.agent.answering import Answering
 from fieldops.agent.device import Device
 from fieldops.agent.enrolment import enrol
 from fieldops.agent.measuring import bench
 from fieldops.agent.records import ended
+from fieldops.agent.reverting import Reverting
 from fieldops.agent.staging import Staging
 from fieldops.edges.registry import HeldStep
 from fieldops.errors import DeviceCannot, FieldopsError
@@ -38,7 +40,9 @@ class Transaction:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="transaction")
         self._hurry = threading.Event()
         self._staging = Staging(device)
-        self._moves = Activation(device, self._hurry)
+        self._answering = Answering(device, self._hurry)
+        self._activation = Activation(device, self._answering)
+        self._reverting = Reverting(device, self._answering)
 
     def close(self) -> None:
         self._hurry.set()
@@ -50,11 +54,13 @@ class Transaction:
             self._hurry.set()
         self._submit(step_id, self._begin)
 
-    def metadata_came(self, step_id: str, files: dict[str, bytes]) -> None:
-        self._submit(step_id, partial(self._metadata, files))
+    def metadata_came(self, step_id: str, files: dict[str, bytes]) -> Future[None]:
+        """Done when the device has judged it; the record says how."""
+        return self._submit(step_id, partial(self._metadata, files))
 
-    def blob_came(self, step_id: str) -> None:
-        self._submit(step_id, self._payload)
+    def blob_came(self, step_id: str) -> Future[None]:
+        """Done when the record tells what is still wanted, or how the step ended."""
+        return self._submit(step_id, self._payload)
 
     def give_up(self, step_id: str, error: FieldopsError) -> Future[None]:
         """End a step that waits for a laptop which went away or began anew."""
@@ -128,18 +134,18 @@ class Transaction:
             case Stage() | RotateTrust():
                 self._staging.begin(record, held.step, held.actor)
             case Activate():
-                self._moves.activate(record, held.step, held.actor)
+                self._activation.activate(record, held.step, held.actor)
             case Commit():
-                self._moves.commit(record, held.step, held.actor)
+                self._activation.commit(record, held.step, held.actor)
             case Revert():
-                self._moves.revert(record, held.step.model, held.step.to, held.actor, "asked")
+                self._reverting.revert(record, held.step.model, held.step.to, held.actor, "asked")
             case Bench():
-                slot = self._moves.slot(held.step.model)
+                slot = self._answering.slot(held.step.model)
                 if slot.answering is None:
                     raise DeviceCannot(
                         f"{slot.model} has no version to measure", reason="nothing_to_measure", next_step="stage one first"
                     )
-                bench(device, record, held.step, self._moves.installed(slot.model, slot.answering), held.actor)
+                bench(device, record, held.step, self._answering.installed(slot.model, slot.answering), held.actor)
 
     def _metadata(self, files: dict[str, bytes], record: StepRecord, held: HeldStep) -> None:
         if not isinstance(held.step, Stage | RotateTrust) or record.phase != "metadata":
@@ -160,7 +166,7 @@ class Transaction:
         on_trial = slot is not None and slot.state == "trial"
         on_probation = slot is not None and slot.state == "committed" and slot.last_good is not None
         if on_trial or (on_probation and reason != "trial_deadline"):
-            self._moves.revert(None, model, None, self._device.actor, reason)
+            self._reverting.revert(None, model, None, self._device.actor, reason)
 
     def _settle(self, model: str) -> None:
         device, slot = self._device, self._device.registry.slot(model)
@@ -176,27 +182,27 @@ class Transaction:
             self._recover_step(record)
 
     def _recover_slot(self, model: str) -> None:
-        device, slot = self._device, self._moves.slot(model)
+        device, slot = self._device, self._answering.slot(model)
         found = on_start(slot, device.boot_id, device.monotonic())
         if found is None:
             if slot.probation is not None and slot.probation.boot_id != device.boot_id:
                 # How long the device was off is not known: the probation begins again.
                 until = device.monotonic() + device.config.probation_s
                 device.save(slot=replace(slot, probation=Trial(boot_id=device.boot_id, deadline=until, attempts=1)))
-            self._moves.answer(slot)
+            self._answering.answer(slot)
             return
         event, reason = found
         if event == "revert":
             # Something answers while the way back is checked.
-            self._moves.answer(replace(slot, state="reverted"))
-            self._moves.revert(None, model, slot.target, device.actor, reason)
+            self._answering.answer(replace(slot, state="reverted"))
+            self._reverting.revert(None, model, slot.target, device.actor, reason)
             return
         trial = replace(slot.trial, attempts=slot.trial.attempts - 1) if slot.trial and event == "resume" else None
         version = slot.candidate or ""
         slot = advance(slot, event, now=device.now(), reason=reason, trial=trial)
         device.save(slot=slot, note=device.entry(device.actor, event, model, version, reason))
-        if not self._moves.answer(slot) and slot.state == "trial":
-            self._moves.revert(None, model, None, device.actor, "trial_load_failed")
+        if not self._answering.answer(slot) and slot.state == "trial":
+            self._reverting.revert(None, model, None, device.actor, "trial_load_failed")
 
     def _recover_step(self, record: StepRecord) -> None:
         """A step cut off by the restart: what waits for the laptop waits on, the rest is told as it turned out."""

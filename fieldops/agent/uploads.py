@@ -69,7 +69,7 @@ class Uploads:
             raise
         finally:
             self._writing.discard(sha256)
-        self._transaction.blob_came(step_id)
+        await asyncio.wrap_future(self._transaction.blob_came(step_id))
         return self._at(have, 201)
 
     async def _append(self, request: Request, step_id: str, blob: WantedBlob, have: int) -> int:

@@ -14,13 +14,14 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import httpx
 import msgspec
 import numpy as np
 import pytest
 
+from fieldops.audit.entry import Draft
 from fieldops.bundles.manifest import Manifest
 from fieldops.deadline import Deadline
 from fieldops.edges.agent_api import AgentDevice
@@ -31,11 +32,24 @@ from fieldops.edges.tuf_client import TrustStore
 from fieldops.edges.tuf_signer import ReleaseRepo
 from fieldops.edges.usb import FolderSource
 from fieldops.fleet import DeviceEntry
-from fieldops.operations.gate import Gate
+from fieldops.operations.gate import Gate, step_id
 from fieldops.policy import Person, PolicyDocument, encode_policy
 from fieldops.ports import Payload, TrustedBundle
 from fieldops.steps import Activate, Commit, Enrol, Revert, RotateTrust, Stage, Step
-from fieldops.wire import ModelsReport, SlotStatus, StepRecord, b64
+from fieldops.wire import (
+    STEP_PAYLOAD_TYPE,
+    Challenge,
+    ChallengeRequest,
+    DsseSignature,
+    Envelope,
+    ModelsReport,
+    SlotStatus,
+    StepRecord,
+    StepRequest,
+    b64,
+    encode,
+    pre_authentication_encoding,
+)
 
 DIGITS = Path(__file__).parents[2] / "sample_fleet" / "digits"
 CLOCK = SystemClock()
@@ -177,14 +191,51 @@ def make_agent(short_folder: Path) -> Iterator[Callable[..., Agent]]:
             agent.kill()
 
 
-def provision(agent: Agent, release: Release, ref: str) -> None:
-    root = agent.home.parent / "root.json"
-    root.write_bytes(release.root)
-    words = ["--home", str(agent.home), "--stick", str(release.stick), "--ref", ref, "--root", str(root)]
+@pytest.fixture(scope="session")
+def flashed(release: Release) -> Iterator[Path]:
+    """The home of a device as it leaves the factory: digits 1.0.0, the policy, and a key of its own."""
+    folder = Path(tempfile.mkdtemp(prefix="fo-"))
+    (folder / "root.json").write_bytes(release.root)
+    words = ["--home", str(folder / "home"), "--stick", str(release.stick), "--ref", "digits@1.0.0"]
+    words += ["--root", str(folder / "root.json")]
     subprocess.run([sys.executable, "-m", "fieldops.agent", "provision", *words], check=True, stdout=subprocess.DEVNULL)
+    yield folder / "home"
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def make_device(make_agent: Callable[..., Agent], flashed: Path) -> Callable[..., Agent]:
+    """Like make_agent, with what the factory put there."""
+
+    def make(toml: str = "", name: str = "a") -> Agent:
+        agent = make_agent(toml, name)
+        shutil.copytree(flashed, agent.home, dirs_exist_ok=True)
+        return agent
+
+    return make
+
+
+@pytest.fixture
+def device(make_device: Callable[..., Agent]) -> Agent:
+    return make_device().start()
+
+
+@pytest.fixture
+def laptop(make_laptop: Callable[..., Laptop], device: Agent) -> Laptop:
+    """Enrolled on `device`; its person may do everything there."""
+    made = make_laptop()
+    made.enrol(device)
+    return made
 
 
 # --- laptop ------------------------------------------------------------------------------------------------------------
+
+
+def seal(signer: Ed25519Signer, request: StepRequest) -> bytes:
+    """The DSSE envelope over a request."""
+    payload = encode(request)
+    signature = DsseSignature(keyid=signer.id, sig=b64(signer.sign(pre_authentication_encoding(STEP_PAYLOAD_TYPE, payload))))
+    return encode(Envelope(payloadType=STEP_PAYLOAD_TYPE, payload=b64(payload), signatures=[signature]))
 
 
 @dataclass
@@ -215,6 +266,25 @@ class Laptop:
     def do(self, agent: Agent, step: Step, payload: Payload | None = None) -> StepRecord:
         with self.device(agent) as device:
             return self.gate.perform(device, step, within(), payload=payload)
+
+    def signed(self, agent: Agent, step: Step, *, session: bool = True) -> tuple[str, bytes]:
+        """(step id, envelope) of a step whose intent is in the log, for tests that speak HTTP themselves."""
+        intent = self.journal.append(Draft(actor=str(self.technician.actor()), phase="intent", act="test"))
+        proof = self.technician.proof(self.journal, CLOCK.now()) if session else None
+        with agent.client() as client:
+            asked = client.post("/v1/challenge", content=encode(ChallengeRequest(log=self.journal.log)))
+            challenge = msgspec.json.decode(asked.content, type=Challenge)
+        request = StepRequest(
+            v=1,
+            step_id=step_id(self.journal.log, intent.seq),
+            device=agent.ready["device"],
+            nonce=challenge.nonce,
+            checkpoint=self.journal.checkpoint(),
+            consistency=[b64(node) for node in self.journal.consistency(challenge.known_size)],
+            session=proof,
+            step=step,
+        )
+        return request.step_id, seal(self.signer, request)
 
     def bundle(self, ref: str) -> TrustedBundle:
         return self.trust.fetch(self.source, ref, within())
@@ -325,7 +395,7 @@ class Load:
                     self.answers[said["version"]] = self.answers.get(said["version"], 0) + 1
                     self.routes[said["route"]] = self.routes.get(said["route"], 0) + 1
 
-    def __enter__(self) -> Load:
+    def __enter__(self) -> Self:
         self._threads = [threading.Thread(target=self._ask, args=(n * 31,)) for n in range(4)]
         for thread in self._threads:
             thread.start()

@@ -5,68 +5,138 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import httpx
+import msgspec
 import pytest
 
 from fieldops.errors import DeviceCannot
-from tests.agent.conftest import Agent, Laptop, Load, Release, provision
+from fieldops.steps import Bench
+from tests.agent.conftest import Agent, Laptop, Load
 
 
-@pytest.fixture
-def agent(make_agent: Callable[..., Agent], release: Release) -> Agent:
-    made = make_agent()
-    provision(made, release, "digits@1.0.0")
-    return made.start()
-
-
-def test_a_first_laptop_enrols_and_brings_the_policy(agent: Agent, make_laptop: Callable[..., Laptop]) -> None:
+def test_a_first_laptop_enrols_and_brings_the_policy(device: Agent, make_laptop: Callable[..., Laptop]) -> None:
     laptop = make_laptop()
-    laptop.enrol(agent)
-    trust = agent.get("/v1/trust")
+    laptop.enrol(device)
+    trust = device.get("/v1/trust")
     assert trust["laptops"] == [laptop.signer.laptop]
     assert trust["policy_sha256"]
-    assert agent.get("/v1/hello")["enrolled"] is True
+    assert device.get("/v1/hello")["enrolled"] is True
 
 
-def test_sideload_commit_and_rollback_lose_no_request(
-    agent: Agent, make_laptop: Callable[..., Laptop], images: tuple[Any, Any]
-) -> None:
-    laptop = make_laptop()
-    laptop.enrol(agent)
-    with Load(agent, images[0]) as load:
+def test_sideload_commit_and_rollback_lose_no_request(device: Agent, laptop: Laptop, images: tuple[Any, Any]) -> None:
+    with Load(device, images[0]) as load:
         load.until("1.0.0")
-        laptop.stage(agent, "digits@1.1.0")
-        record = laptop.activate(agent, "1.1.0")
-        assert {check.name: check.ok for check in record.checks} == dict.fromkeys(
-            ["digest", "load", "golden", "replay", "latency", "memory"], True
-        )
+        laptop.stage(device, "digits@1.1.0")
+        record = laptop.activate(device, "1.1.0")
+        names = ["digest", "load", "golden", "replay", "latency", "memory"]
+        assert {check.name: check.ok for check in record.checks} == dict.fromkeys(names, True)
         load.until("1.1.0")
-        assert agent.slot().state == "trial"
-        laptop.commit(agent, "1.1.0")
+        assert device.slot().state == "trial"
+        laptop.commit(device, "1.1.0")
         load.until("1.1.0")
-        record = laptop.revert(agent)
+        record = laptop.revert(device)
         assert (record.previous, record.version) == ("1.1.0", "1.0.0")
         load.until("1.0.0")
     assert load.failures == []
-    slot = agent.slot()
+    assert "rule" not in load.routes
+    slot = device.slot()
     assert (slot.state, slot.active, slot.last_good) == ("reverted", "1.0.0", "1.0.0")
 
 
 def test_a_model_that_answers_wrong_is_refused_by_the_golden_set_and_never_answers(
-    agent: Agent, make_laptop: Callable[..., Laptop], images: tuple[Any, Any]
+    device: Agent, laptop: Laptop, images: tuple[Any, Any]
 ) -> None:
-    laptop = make_laptop()
-    laptop.enrol(agent)
-    with Load(agent, images[0]) as load:
-        laptop.stage(agent, "digits@2.0.0-bad")
+    with Load(device, images[0]) as load:
+        laptop.stage(device, "digits@2.0.0-bad")
         with pytest.raises(DeviceCannot) as refused:
-            laptop.activate(agent, "2.0.0-bad")
+            laptop.activate(device, "2.0.0-bad")
         load.until("1.0.0")
     assert (refused.value.reason, refused.value.exit_code) == ("validation_failed", 6)
-    assert load.failures == []
-    assert set(load.answers) == {"1.0.0"}
-    slot = agent.slot()
+    assert (load.failures, set(load.answers)) == ([], {"1.0.0"})
+    slot = device.slot()
     assert slot.active == "1.0.0"
-    assert [(v.version, v.role) for v in slot.versions if v.role == "quarantined"] == [("2.0.0-bad", "quarantined")]
+    assert {version.version: version.role for version in slot.versions} == {"1.0.0": "active", "2.0.0-bad": "quarantined"}
+    assert [check.name for check in slot.checks if not check.ok] == ["golden"]
     with pytest.raises(DeviceCannot) as again:
-        laptop.stage(agent, "digits@2.0.0-bad")
+        laptop.stage(device, "digits@2.0.0-bad")
     assert again.value.reason == "quarantined"
+
+
+def test_a_rolled_back_version_can_be_chosen_again_by_name_and_nothing_older_than_last_good_may_be_staged(
+    device: Agent, laptop: Laptop
+) -> None:
+    laptop.install(device, "1.1.0")
+    laptop.install(device, "1.2.0")
+    assert device.slot().floor == 2
+    assert laptop.revert(device).version == "1.1.0"
+    assert laptop.revert(device, to="1.2.0").version == "1.2.0"
+    assert device.slot().active == "1.2.0"
+
+
+def test_a_bundle_larger_than_the_quota_is_refused_before_its_first_byte(
+    make_device: Callable[..., Agent], make_laptop: Callable[..., Laptop]
+) -> None:
+    device = make_device("[storage]\nquota_bytes = 900000\n").start()
+    laptop = make_laptop()
+    laptop.enrol(device)
+    used = device.get("/v1/resources")["quota_used_bytes"]
+    with pytest.raises(DeviceCannot, match=r"needs \d+ bytes; \d+ are free") as refused:
+        laptop.stage(device, "digits@1.1.0")
+    assert (refused.value.reason, refused.value.exit_code) == ("disk_full", 6)
+    assert device.get("/v1/resources")["quota_used_bytes"] == used
+    assert device.slot().state == "settled"
+
+
+def test_a_benchmark_keeps_a_baseline_that_the_serving_figures_show(device: Agent, laptop: Laptop) -> None:
+    record = laptop.do(device, Bench(model="digits", samples=64, save_baseline=True))
+    assert record.bench is not None
+    assert (record.bench.samples, record.bench.version, record.bench.throttled) == (64, "1.0.0", None)
+    assert record.bench.accuracy is not None
+    assert record.bench.accuracy > 0.95
+    (serving,) = device.get("/v1/resources")["serving"]
+    assert serving["baseline_p50_ms"] == record.bench.p50_ms
+
+
+def test_an_upload_goes_on_where_it_was_cut_and_takes_only_what_was_named(device: Agent, laptop: Laptop) -> None:
+    bundle = laptop.bundle("digits@1.1.0")
+    sha256 = bundle.manifest.file("large.onnx").sha256
+    with device.client() as client:
+        unknown = client.put(f"/v1/blobs/{'0' * 64}", content=b"x", headers={"Upload-Offset": "0"})
+        assert unknown.status_code == 404
+        # A step that waits for its payload, begun by hand so that the upload can be cut.
+        record = _staging(laptop, device, client)
+        data = (bundle.folder / "large.onnx").read_bytes()
+        assert client.put(f"/v1/blobs/{sha256}", content=data[:1000], headers={"Upload-Offset": "0"}).status_code == 202
+        assert client.head(f"/v1/blobs/{sha256}").headers["Upload-Offset"] == "1000"
+        wrong = client.put(f"/v1/blobs/{sha256}", content=data, headers={"Upload-Offset": "0"})
+        assert (wrong.status_code, wrong.headers["Upload-Offset"]) == (409, "1000")
+        too_long = client.put(f"/v1/blobs/{sha256}", content=data[1000:] + b"x", headers={"Upload-Offset": "1000"})
+        assert too_long.status_code == 413
+        have = int(client.head(f"/v1/blobs/{sha256}").headers["Upload-Offset"])
+        done = client.put(f"/v1/blobs/{sha256}", content=data[have:], headers={"Upload-Offset": str(have)})
+        assert done.status_code in {200, 201}
+        shown = client.get(f"/v1/steps/{record['step_id']}?wait=10").json()
+    assert sha256 not in {blob["sha256"] for blob in shown["wanted"]}
+
+
+def _staging(laptop: Laptop, device: Agent, client: httpx.Client) -> dict[str, Any]:
+    """A Stage in phase payload."""
+    from fieldops.steps import Stage
+    from tests.agent.conftest import within
+
+    bundle = laptop.bundle("digits@1.1.0")
+    step = Stage(channel="stable", model="digits", version="1.1.0", manifest_sha256=bundle.manifest_sha256)
+    step_id, envelope = laptop.signed(device, step)
+    assert client.post("/v1/steps", content=envelope).status_code == 202
+    from fieldops.wire import MetadataUpload, b64
+
+    files = {name: b64(data) for name, data in bundle.payload.metadata().items()}
+    while client.get(f"/v1/steps/{step_id}?wait=5").json()["phase"] != "metadata":
+        within(1).check("metadata")
+    assert (
+        client.put(f"/v1/steps/{step_id}/metadata", content=msgspec.json.encode(MetadataUpload(files=files))).status_code == 202
+    )
+    while (record := client.get(f"/v1/steps/{step_id}?wait=5").json())["phase"] != "payload":
+        within(1).check("payload")
+    found: dict[str, Any] = record
+    return found

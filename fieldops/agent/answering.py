@@ -1,0 +1,81 @@
+"""What answers: the versions that are here, a slot's own choice put in service, a version judged before it is.
+
+For the transaction's thread; the work itself happens on the event loop.
+"""
+
+from __future__ import annotations
+
+import threading
+
+from fieldops.agent.device import Device
+from fieldops.agent.validation import Verdict, validate
+from fieldops.agent.workers import Worker, WorkerGone, WorkerSaid
+from fieldops.bundles.manifest import Rule
+from fieldops.edges.registry import Installed
+from fieldops.errors import DeviceCannot
+from fieldops.slots import Slot
+
+NO_RULE = Rule(label=-1, text="no model answers")
+
+
+class Answering:
+    """hurry: set when a revert waits, so that a validation gives way."""
+
+    def __init__(self, device: Device, hurry: threading.Event) -> None:
+        self._device = device
+        self._hurry = hurry
+
+    def slot(self, model: str) -> Slot:
+        found = self._device.registry.slot(model)
+        if found is None:
+            names = ", ".join(slot.model for slot in self._device.registry.slots()) or "none"
+            raise DeviceCannot(f"no model {model!r} here", reason="unknown_model", next_step=f"use one of: {names}")
+        return found
+
+    def installed(self, model: str, version: str) -> Installed:
+        found = self._device.registry.version(model, version)
+        if found is None:
+            there = ", ".join(v.version for v in self._device.registry.versions(model)) or "none"
+            raise DeviceCannot(
+                f"{model} {version} is not on this device", reason="not_staged", next_step=f"stage it first; here are: {there}"
+            )
+        bad = self._device.registry.quarantined().get(found.manifest_sha256)
+        if bad is not None:
+            raise DeviceCannot(
+                f"{model} {version} failed here before ({bad}) and is kept out", reason="quarantined", next_step="stage another"
+            )
+        return found
+
+    def answer(self, slot: Slot) -> bool:
+        """Let the slot's own choice answer, without checks beyond the digests; False when only the rule is left."""
+        wanted = slot.answering
+        installed = self._device.registry.version(slot.model, wanted) if wanted else None
+        worker = self._start(installed) if installed else None
+        known = installed or self._any(slot)
+        rule = known.manifest.fallback if known and known.manifest else NO_RULE
+        version = installed.version if installed else ""
+        self._device.wait_for(self._device.models.switch(slot.model, worker, rule, version))
+        return worker is not None
+
+    def _any(self, slot: Slot) -> Installed | None:
+        names = [slot.active, slot.last_good, slot.candidate]
+        found = (self._device.registry.version(slot.model, name) for name in names if name)
+        return next((version for version in found if version is not None), None)
+
+    def _start(self, installed: Installed) -> Worker | None:
+        try:
+            return self._device.wait_for(Worker.start(self._device.models.load(installed)))
+        except (WorkerGone, WorkerSaid) as error:
+            self._device.save(
+                note=self._device.entry(self._device.actor, "load_failed", installed.model, installed.version, str(error))
+            )
+            return None
+
+    def put_in_service(self, installed: Installed, worker: Worker | None) -> None:
+        rule = installed.manifest.fallback if installed.manifest else NO_RULE
+        self._device.wait_for(self._device.models.switch(installed.model, worker, rule, installed.version))
+
+    def validate(self, installed: Installed, *, way_back: bool = False) -> Verdict:
+        # A way back gives way to nobody: it is what others wait for.
+        stop = threading.Event() if way_back else self._hurry
+        return self._device.wait_for(validate(self._device, installed, stop, way_back=way_back))
