@@ -45,6 +45,7 @@ class HttpStore:
         self._url = url.rstrip("/")
         self._public_key = public_key
         self._identity: StoreIdentity | None = None  # asked once for this object's life, which is one sync
+        self._tls = httpx.create_ssl_context()  # reading the system's authorities takes longer than a push
 
     def identity(self, deadline: Deadline) -> StoreIdentity:
         if self._identity is not None:
@@ -114,7 +115,7 @@ class HttpStore:
         try:
             left = deadline.check("the central store")
             with (
-                httpx.Client(timeout=left, follow_redirects=False) as client,
+                httpx.Client(timeout=left, verify=self._tls, follow_redirects=False) as client,
                 client.stream(method, self._url + path, content=data, headers=headers) as response,
             ):
                 body = self._body(response, deadline)
