@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import msgspec
 from msgspec import Struct
 
+from fieldops.decoding import decoder
 from fieldops.bundles.manifest import MANIFEST_FILE, MANIFEST_LIMIT_BYTES, VERSION_PATTERN, Manifest
 from fieldops.errors import TrustRefused, UsageFault
 from fieldops.wire import refuse_duplicate_keys
@@ -23,6 +24,7 @@ PART_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 SHA256_HEX = re.compile(r"[0-9a-f]{64}")
 POLICY_CHANNEL = "policy"
 POLICY_DOCUMENT = "policy/rules/current/policy.json"
+POLICY_TARGET_LIMIT_BYTES = 64 << 20  # the largest are golden sets
 # The order in which a reference without a channel is looked up.
 PREFERRED_CHANNEL = "stable"
 
@@ -192,6 +194,15 @@ def policy_targets_in(targets: Iterable[Target]) -> list[Target]:
     return [target for target in targets if target.parts.channel == POLICY_CHANNEL]
 
 
+def check_sizes(targets: Iterable[Target]) -> None:
+    """What is read into memory has a bound, whoever signed it. Raises TrustRefused (oversized)."""
+    for target in targets:
+        name = target.parts
+        limit = POLICY_TARGET_LIMIT_BYTES if name.channel == POLICY_CHANNEL else MANIFEST_LIMIT_BYTES
+        if target.size > limit and (name.channel == POLICY_CHANNEL or name.file == MANIFEST_FILE):
+            raise refuse("oversized", f"{target.name} is signed with {target.size} bytes; the limit is {limit}")
+
+
 def find_bundle(targets: Iterable[Target], ref: BundleRef, channel: str | None) -> SignedBundle | None:
     """Without a channel: stable first, then the others by name."""
     found = [
@@ -241,7 +252,7 @@ def check_manifest(data: bytes, bundle: SignedBundle) -> Manifest:
 def _decode_manifest(data: bytes) -> Manifest:
     try:
         json.loads(data, object_pairs_hook=refuse_duplicate_keys)
-        return msgspec.json.decode(data, type=Manifest)
+        return decoder(Manifest).decode(data)
     except (ValueError, RecursionError) as error:
         raise refuse("malformed", f"the signed manifest is not understood: {error}") from error
 

@@ -31,6 +31,7 @@ from fieldops.bundles.trust import (
     bundle_ref,
     bundles_in,
     check_manifest,
+    check_sizes,
     check_usable,
     find_bundle,
     policy_targets_in,
@@ -244,6 +245,7 @@ class TrustStore:
     # --- one bundle -------------------------------------------------------------------------------------------------
 
     def _bring(self, bundle: SignedBundle, source: Source, deadline: Deadline, progress: OnProgress | None) -> TrustedBundle:
+        check_sizes(bundle.files)
         total = bundle.size_bytes
         # The manifest first: what disagrees with it is refused before gigabytes are copied.
         order = sorted(bundle.files, key=lambda target: target != bundle.manifest)
@@ -281,6 +283,7 @@ class TrustStore:
             return refuse("expired", verified.lapsed[role])
         try:
             check_usable(bundle)
+            check_sizes(bundle.files)
             for target in bundle.files:
                 reason = _presence(source, target)
                 if reason:
@@ -313,6 +316,8 @@ class TrustStore:
         known = state.timestamp_version if state else 0
         if verified.files != {name: own.get(name) for name in verified.files} or known != verified.timestamp_version:
             self._keep(verified, state)
+        if source is not None:
+            self._carry_older_roots(source)
         return verified, outcome.outdated
 
     def _judged(self, outcome: Outcome, state: _State | None) -> Verified:
@@ -328,7 +333,9 @@ class TrustStore:
         return outcome.verified
 
     def _bring_policy(self, verified: Verified, source: Source, deadline: Deadline, *, outdated: bool) -> None:
-        for target in policy_targets_in(verified.targets):
+        targets = policy_targets_in(verified.targets)
+        check_sizes(targets)
+        for target in targets:
             try:
                 self.blobs.copy(source, target, deadline)
             except TrustRefused as error:
@@ -369,6 +376,19 @@ class TrustStore:
             self._write(_State(**fields, expires=_expires(roots[newest])))  # type: ignore[arg-type]
         else:
             self._write(msgspec.structs.replace(state, **fields))
+
+    def _carry_older_roots(self, source: Source) -> None:
+        """Roots from before ours, for devices that were enrolled then. Nothing here is decided by them: the newest is."""
+        from fieldops.edges.tuf_refresh import ROOT_LIMIT_BYTES, check_first_root
+
+        for version in range(min(self._roots()) - 1, 0, -1):
+            try:
+                data = source.read(f"metadata/{version}.root.json", ROOT_LIMIT_BYTES)
+                if check_first_root(data) != version:
+                    return
+            except TrustRefused:
+                return
+            write_whole(self._metadata / f"{version}.root.json", data)
 
     def _roots(self) -> dict[int, bytes]:
         files = _metadata_files(self._metadata)

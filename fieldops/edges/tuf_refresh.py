@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 from tuf.api.exceptions import (
@@ -32,7 +33,7 @@ from tuf.ngclient.fetcher import FetcherInterface
 
 from fieldops.bundles.trust import POLICY_CHANNEL, Target, refuse, signed_target
 from fieldops.deadline import Deadline
-from fieldops.errors import StorageFault, TrustRefused, UsageFault
+from fieldops.errors import StorageFault, TrustRefused
 from fieldops.ports import Source
 
 ROOT_LIMIT_BYTES = 512_000
@@ -164,8 +165,8 @@ class _Round:
             # Expiry is the last thing tuf checks, so these bytes are authentic; one stale channel must not block the rest.
             if role == POLICY_CHANNEL or not self.fetcher.data or self.fetcher.last != self._role_url(role):
                 raise
-            lapsed[role] = str(error)
             data = bytes(self.fetcher.data)
+            lapsed[role] = _expired(error, self.fetcher.last, data)
         except FileNotFoundError:  # shadowed by an earlier delegation: nothing of it can be reached
             return None
         return data, Metadata[Targets].from_bytes(data).signed
@@ -326,7 +327,7 @@ def describe_unverified(source: Source) -> list[Target]:
             if role != "targets" and re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,31}", role):
                 signed = Metadata[Targets].from_bytes(source.read(f"metadata/{info.version}.{file}", 2 << 20)).signed
                 found += _named(role, signed)
-    except (RepositoryError, TrustRefused, AttributeError, UsageFault):
+    except (RepositoryError, TrustRefused, AttributeError):  # AttributeError: signed metadata of another type
         return found
     return found
 
@@ -344,9 +345,11 @@ def refusal(error: Exception, path: str, data: bytes, source: Source) -> TrustRe
         case DownloadHTTPError():
             return refuse("missing", f"{where} is missing")
         case DownloadLengthMismatchError():
-            return refuse("oversized", f"{where} is longer than it may be")
+            # Only these two have no signed length, so the bound they passed is ours.
+            ours = file == "timestamp.json" or file.endswith(".root.json")
+            return refuse("oversized" if ours else "too_long", f"{where} is longer than it may be")
         case ExpiredMetadataError():
-            return refuse("expired", f"{source.name}: {error}")
+            return refuse("expired", f"{source.name}: {_expired(error, file, data)}")
         case UnsignedMetadataError():
             return _unsigned(error, where)
         case BadVersionNumberError():
@@ -368,6 +371,15 @@ def _inconsistent(error: Exception, where: str) -> TrustRefused:
     if "missing info for" in text:
         return refuse("rollback", f"{where}: {text}")
     return refuse("malformed", f"{where}: {text}")
+
+
+def _expired(error: Exception, path: str, data: bytes) -> str:
+    """`timestamp is expired since 2026-11-20`; the day only when the file at hand is the one tuf means."""
+    match = re.search(r"(\w+)(?:\.json)? is expired", str(error))
+    role = match[1] if match else "metadata"
+    if not path.endswith(f"{role}.json"):
+        return f"{role} is expired"
+    return f"{role} is expired since {Metadata[Any].from_bytes(data).signed.expires:%Y-%m-%d}"
 
 
 def _unsigned(error: Exception, where: str) -> TrustRefused:

@@ -238,6 +238,7 @@ METADATA: list[tuple[str, Callable[[Stick], object], str]] = [
     ("timestamp of garbage", lambda stick: stick.role("timestamp").write_bytes(b"\xff\x00" * 50), "malformed"),
     ("timestamp is a root", lambda stick: shutil.copy(stick.metadata / "1.root.json", stick.role("timestamp")), "malformed"),
     ("timestamp padded", pad_timestamp, "oversized"),
+    ("channel longer than signed", lambda stick: grow(stick.role("stable")), "too_long"),
     ("policy file is another", new_policy_file(b"id: evil\n"), "hash_mismatch"),
     ("policy file of the new policy missing", new_policy_file(None), "missing"),
 ]

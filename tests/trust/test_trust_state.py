@@ -186,6 +186,27 @@ def test_a_verified_root_is_kept_even_when_the_rest_is_refused(world: World) -> 
     assert refused(laptop, world.first, "digits@1.0.0") == "unsigned"
 
 
+def test_a_laptop_that_began_with_a_later_root_carries_the_earlier_ones(world: World) -> None:
+    """For devices enrolled before; they check the chain themselves."""
+    new_timestamp_key(world.stick)
+    late = type(world.laptop())(world.folder / "late", world.clock)
+    late.store.pin((world.stick.metadata / "2.root.json").read_bytes(), None)
+    assert late.fetch(world.stick.source).manifest.version == "1.1.0"
+    assert late.store.facts().root_version == 2
+    payload = late.store.policy_payload()[2].metadata()
+    assert {"1.root.json", "2.root.json"} < payload.keys()
+    assert payload["1.root.json"] == world.release.root(1)
+
+
+def test_an_earlier_root_that_is_none_is_not_carried(world: World) -> None:
+    new_timestamp_key(world.stick)
+    late = type(world.laptop())(world.folder / "late", world.clock)
+    late.store.pin((world.stick.metadata / "2.root.json").read_bytes(), None)
+    (world.stick.metadata / "1.root.json").write_bytes(b"{}")
+    assert late.fetch(world.stick.source).manifest.version == "1.1.0"
+    assert "1.root.json" not in late.store.policy_payload()[2].metadata()
+
+
 def test_a_release_clock_that_was_wrong_once_is_mended_by_a_new_key(world: World) -> None:
     laptop = world.laptop()
     sign_timestamp(world.stick, world.stick.signers("timestamp-1")[0], version=4_000_000_000)
