@@ -8,39 +8,43 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from rich.segment import Segment
 from textual.app import App
 from textual.binding import Binding, BindingType
+from textual.color import Color
+from textual.filter import LineFilter, NoColor
 from textual.message import Message
 
-from fieldops.errors import Fault, FieldopsError, UsageFault
+from fieldops.errors import Fault, FieldopsError, StoreFault, UsageFault
 from fieldops.tui.commands import BY_ID, COMMANDS, EVERYWHERE, Command, bindings, by_word
-from fieldops.tui.glyphs import Glyphs, glyphs_for
+from fieldops.tui.glyphs import ASCII, Glyphs, glyphs_for, to_ascii
 from fieldops.tui.jobs import Bug, Job, Jobs
 from fieldops.tui.polling import Poller
 from fieldops.tui.screens.fleet import FleetScreen
 from fieldops.tui.screens.view import View
 from fieldops.tui.site import Site
-from fieldops.tui.snapshots import Key, SnapshotStore
+from fieldops.tui.snapshots import Key, SnapshotStore, key_of
 from fieldops.tui.themes import BUILTIN, Palette, colourless, load_themes, to_textual
 
 if TYPE_CHECKING:
     from textual.content import Content
     from textual.screen import Screen
 
-    from fieldops.fleet import Inventory
+    from fieldops.fleet import DeviceEntry, Inventory
+    from fieldops.operations.gate import Words
+    from fieldops.operations.sideload import SideloadPlan
     from fieldops.operations.sync import SyncReport, SyncStatus
+    from fieldops.tui.applying import Applying
     from fieldops.tui.panels.change import Question
     from fieldops.tui.screens.confirm import Answer
-    from fieldops.tui.screens.sideload import SideloadScreen
 
 TICK_S = 0.25
 SYNC_STATE_EVERY_S = 5.0
 SYNC_S = 60.0
-SMALLEST = (60, 16)
 
 
 class Delivered(Message):
@@ -50,6 +54,14 @@ class Delivered(Message):
         super().__init__()
         self.callback = callback
         self.value = value
+
+
+class PlainText(LineFilter):
+    def apply(self, segments: list[Segment], background: Color) -> list[Segment]:  # noqa: ARG002 - Textual's signature
+        return [
+            segment if segment.control or segment.text.isascii() else Segment(to_ascii(segment.text), segment.style)
+            for segment in segments
+        ]
 
 
 class Console(App[int], inherit_bindings=False):
@@ -75,6 +87,7 @@ class Console(App[int], inherit_bindings=False):
         self.jobs = Jobs(lambda callback, value: self.post_message(Delivered(callback, value)))
         self.poller = Poller(site, self.store, lambda error: self.post_message(Delivered(self._tell_value, error)))
         self.sync_state: SyncStatus | None = None
+        self.store_state = ""  # what the last try to reach the central store gave
         self.inventory_read = False
         self.actor = ""
         self.history: list[tuple[float, str, str]] = []
@@ -82,9 +95,10 @@ class Console(App[int], inherit_bindings=False):
         self._palettes: dict[str, Palette] = {BUILTIN.name: BUILTIN}
         self._first_theme = theme
         self._names: dict[str, str] = {}
-        self._sideloads: dict[Key, SideloadScreen] = {}
+        self._applying: dict[Key, Applying] = {}
         self._sync_read_at = float("-inf")
         self._keys = dict(keys or {})
+        self._leaving = False
         self._no_color = no_color
         self.animation_level = "none"
         self._set_first_theme()
@@ -103,10 +117,21 @@ class Console(App[int], inherit_bindings=False):
             if self._first_theme in self._palettes:
                 self.theme = self._first_theme
 
+    def get_line_filters(self) -> Sequence[LineFilter]:
+        """Texts of devices and of Textual's own widgets go through here as well: with ASCII glyphs no byte is above 0x7f."""
+        filters = list(super().get_line_filters())
+        if self._no_color and not self.no_color:
+            filters.append(NoColor())
+        if self.glyphs is ASCII:
+            filters.append(PlainText())
+        return filters
+
     def get_default_screen(self) -> Screen[None]:
         return FleetScreen()
 
     def on_mount(self) -> None:
+        self.set_class(self.glyphs is ASCII, "-ascii")
+        self.set_class(self._no_color, "-no-color")
         if self._keys:
             self._remap()
         if self._first_theme is not None and self._first_theme not in self._palettes and not self._no_color:
@@ -138,7 +163,8 @@ class Console(App[int], inherit_bindings=False):
 
     def on_delivered(self, message: Delivered) -> None:
         message.stop()
-        message.callback(message.value)
+        if not self._leaving:  # nothing is drawn on a screen that is going away
+            message.callback(message.value)
 
     def _tick(self) -> None:
         sights, _changed = self.store.drain()
@@ -281,11 +307,12 @@ class Console(App[int], inherit_bindings=False):
             ("then", "the device finishes or goes back by itself; the log says `unknown` until it is read again"),
         )
         self.ask(
-            Question("Quit while a change runs", "Quit", rows, reason_asked=False),
+            Question("QUIT while a change runs", "Quit", rows, reason_asked=False),
             lambda answer: self._leave() if answer else None,
         )
 
     def _leave(self) -> None:
+        self._leaving = True
         self.stop()
         self.exit(0)
 
@@ -341,7 +368,35 @@ class Console(App[int], inherit_bindings=False):
         if key is None or sight is None:
             return
         self.poller.watch(key)
-        self.push_screen(SideloadScreen(sight, key))
+        running = self._applying.get(key)
+        self.push_screen(SideloadScreen(sight, key, running if running and not running.over else None))
+
+    def apply(self, key: Key, entry: DeviceEntry, plan: SideloadPlan, words: Words) -> Applying:
+        """Begin the steps of a confirmed plan."""
+        from fieldops.tui.applying import Applying
+
+        applying = Applying(self, entry, plan, words)
+        self._applying[key] = applying
+        applying.go_on()
+        return applying
+
+    def after_change(self, entry: DeviceEntry) -> None:
+        """Look at the device again at once."""
+        self.poller.ask_now(key_of(entry))
+        self._tick()
+
+    def sideload_news(self, applying: Applying) -> None:
+        """Tell only those who went elsewhere; the sideload screen itself shows it."""
+        screen = self.view
+        what = f"{applying.plan.model} {applying.plan.to_version} on {applying.entry.name}"
+        if screen is None or screen.scope == "sideload":
+            return
+        if applying.fault is not None:
+            self.notify(f"{applying.fault}", title=what, severity="error", markup=False)
+        elif applying.done:
+            self.tell(f"{what}: committed")
+        else:
+            self.tell(f"{what}: on trial, waits for your commit (S on the device)", "warning")
 
     def do_rollback(self, argument: str = "") -> None:
         from fieldops.tui.changes import begin_rollback
@@ -367,13 +422,18 @@ class Console(App[int], inherit_bindings=False):
         site = self.site
 
         def pushed(report: SyncReport) -> None:
+            self.store_state = "online"
             self.tell(f"sent {report.pushed} entries; the store has {report.size}")
             self.read_sync_state()
 
         def work(job: Job[SyncReport]) -> SyncReport:
             return site.sync(site.deadline(SYNC_S, job.cancel), job.report)
 
-        self.jobs.start(Job("sending the log"), work, pushed, self.tell_error)
+        def failed(error: FieldopsError) -> None:
+            self.store_state = "offline" if isinstance(error, StoreFault) else self.store_state
+            self.tell_error(error)
+
+        self.jobs.start(Job("sending the log"), work, pushed, failed)
 
     def do_store_up(self, _argument: str = "") -> None:
         site = self.site

@@ -113,7 +113,7 @@ def begin_commit(app: Console) -> None:
     site, entry, model, version = app.site, sight.entry, slot.model, slot.candidate
     step = Commit(model=model, version=version)
     question = panel.Question(
-        title=f"Commit on {entry.name}",
+        title=f"COMMIT on {entry.name}",
         verb="Commit",
         unlock=entry.name,
         rows=(
@@ -140,9 +140,7 @@ def begin_commit(app: Console) -> None:
 
 
 def _show_outcome(app: Console, entry: DeviceEntry, title: str, record: StepRecord) -> None:
-    from fieldops.tui.snapshots import key_of
-
-    app.poller.ask_now(key_of(entry))
+    app.after_change(entry)
     versions = f"{record.previous or 'nothing'} {app.glyphs.arrow} {record.version or 'nothing'}"
     app.history.append((app.site.now(), "information", f"{title}: done, {versions}"))
 
@@ -152,9 +150,9 @@ def _show_outcome(app: Console, entry: DeviceEntry, title: str, record: StepReco
             lines += [line(), *checks(record.checks, width, app.glyphs)]
         return page(lines)
 
-    app.read_text(title.upper(), draw)
+    app.read_text(title, draw)
 
 
 def _show_fault(app: Console, title: str, error: FieldopsError) -> None:
     app.remember(error)
-    app.read_text(title.upper(), lambda width: page(panel.refusal(error, width)))
+    app.read_text(title, lambda width: page(panel.refusal(error, width)))

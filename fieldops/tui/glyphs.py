@@ -36,8 +36,18 @@ def glyphs_for(encoding: str | None, term: str, *, ascii_only: bool = False) -> 
     return BLOCKS if name == "utf8" else ASCII
 
 
+_PLAIN = str.maketrans(
+    {
+        **dict.fromkeys("─━═▔▁", "-"),
+        **dict.fromkeys("│┃║▏▕▎▌▊", "|"),
+        **dict.fromkeys("╭╮╰╯┌┐└┘├┤┬┴┼", "+"),
+        "→": ">", "▶": ">", "·": "|", "…": "~", "–": "-", "—": "-", "≥": ">", "≤": "<", "█": "#", "░": ".",
+    }
+)  # fmt: skip
+
+
 def to_ascii(text: str) -> str:
-    """For texts that come from elsewhere (operations, devices), where every byte must be < 0x80."""
-    for shown, plain in (("→", "->"), ("·", "|"), ("…", "~"), ("–", "-"), ("—", "-"), ("°", ""), ("≥", ">="), ("≤", "<=")):
-        text = text.replace(shown, plain)
-    return text.encode("ascii", "replace").decode("ascii")
+    """Every byte below 0x80 and every cell where it was: wide characters become two."""
+    from rich.cells import cell_len
+
+    return "".join(char if char.isascii() else "?" * cell_len(char) for char in text.translate(_PLAIN))

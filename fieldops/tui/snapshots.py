@@ -17,8 +17,7 @@ from fieldops.operations.observe import Snapshot
 Key = NewType("Key", str)
 
 HISTORY_LENGTH = 120
-_ORDER = {"FAIL": 0, "WARN": 1, "OFF": 2, "OK": 3}
-STATES = ("OK", "WARN", "FAIL", "OFF")
+WORST_FIRST = ("FAIL", "WARN", "OFF", "OK")
 
 
 def key_of(entry: DeviceEntry) -> Key:
@@ -211,7 +210,7 @@ def arranged(
         if sort == "seen":
             age = sight.age(now)
             return -(age if age is not None else float("inf")), name
-        return (_ORDER.get(sight.state, 4) if sort == SORTS[0] else 0), name
+        return (_rank(sight.state) if sort == SORTS[0] else 0), name
 
     shown = [
         key
@@ -221,9 +220,13 @@ def arranged(
     return sorted(shown, key=order)
 
 
+def _rank(state: str) -> int:
+    return WORST_FIRST.index(state) if state in WORST_FIRST else len(WORST_FIRST)
+
+
 def counts(sights: Mapping[Key, Sight]) -> dict[str, int]:
     """Devices by state word; `-` counts those not asked yet."""
-    result = dict.fromkeys((*STATES, "-"), 0)
+    result = dict.fromkeys((*WORST_FIRST, "-"), 0)
     for sight in sights.values():
         result[sight.state if sight.state in result else "-"] += 1
     return result

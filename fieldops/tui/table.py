@@ -24,7 +24,7 @@ from fieldops.tui.glyphs import Glyphs
 from fieldops.tui.panels.columns import GAP, POINTER, Cell, Column, fitted
 
 
-class LineTable(ScrollView, can_focus=True):
+class LineTable(ScrollView, can_focus=True, inherit_bindings=False):
     """draw: the cells of a row, called for visible rows only."""
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {
@@ -111,7 +111,7 @@ class LineTable(ScrollView, can_focus=True):
             self._cursor = new.index(before)
         self._cursor = max(0, min(self._cursor, len(new) - 1))
         self._resize_content()
-        if self._moved and before is not None and before == self.cursor:
+        if self._top and self._moved and before is not None and before == self.cursor:  # at the top, the worst stay in sight
             self.scroll_to(y=max(0, self._cursor - index), animate=False, immediate=True)
         self._reveal()
         self.refresh()

@@ -13,10 +13,10 @@ from typing import BinaryIO
 import pytest
 from textual.pilot import Pilot
 
-from fieldops.audit.entry import Entry, Result, Subject
+from fieldops.audit.entry import Entry, Phase, Result, Subject
 from fieldops.bundles.manifest import Manifest, Objectives, Rule
 from fieldops.deadline import CancelToken, Deadline
-from fieldops.drift.cause import Diagnosis
+from fieldops.drift.cause import Diagnosis, Verdict
 from fieldops.drift.shift import Compared, FeatureShift
 from fieldops.errors import FieldopsError, StoreFault, TrustRefused, Unreachable
 from fieldops.fleet import DeviceEntry, DeviceId, Inventory, Resources, Serving, parse_ssh_address
@@ -31,7 +31,7 @@ from fieldops.ports import Candidate, OnProgress, Progress, TrustedBundle
 from fieldops.steps import Activate, Commit, Revert, RotateTrust, Stage, Step
 from fieldops.tui.app import Console
 from fieldops.tui.glyphs import ASCII, BLOCKS, Glyphs
-from fieldops.wire import Check, ModelsReport, SlotStatus, StepRecord, VersionInfo
+from fieldops.wire import Check, ModelsReport, SlotState, SlotStatus, StepRecord, VersionInfo
 
 NOW = 1_795_000_000.0
 GIB = 1 << 30
@@ -79,7 +79,7 @@ def resources(*, cpu: float | None = 41, temp: float | None = 58, throttled: boo
     )
 
 
-def models(*, state: str = "settled", reason: str = "committed") -> ModelsReport:
+def models(*, state: SlotState = "settled", reason: str = "committed") -> ModelsReport:
     versions = [
         VersionInfo(
             version="1.0.0", counter=1, manifest_sha256="9f31c2aa" * 8, size_bytes=412_000, role="active", signed_by="stable"
@@ -102,7 +102,7 @@ def models(*, state: str = "settled", reason: str = "committed") -> ModelsReport
     slot = SlotStatus(
         model="digits",
         task="digits-8x8",
-        state=state,  # type: ignore[arg-type]
+        state=state,
         active="1.0.0",
         last_good="0.9.0",
         candidate="1.1.0" if state == "trial" else None,
@@ -128,7 +128,7 @@ def shift(name: str, statistic: float, *, shifted: bool) -> FeatureShift:
     )
 
 
-def diagnosis(verdict: str, *evidence: str) -> Diagnosis:
+def diagnosis(verdict: Verdict, *evidence: str) -> Diagnosis:
     moved = verdict in {"data", "both"}
     features = (
         shift("input.mean", 0.31 if moved else 0.03, shifted=moved),
@@ -138,7 +138,7 @@ def diagnosis(verdict: str, *evidence: str) -> Diagnosis:
     labels = {"data": {"data"}, "hardware": {"hardware"}, "both": {"data", "hardware"}}.get(verdict, set())
     return Diagnosis(
         model="digits", version="1.0.0", verdict=verdict, labels=frozenset(labels), evidence=evidence, features=features, n=2048
-    )  # type: ignore[arg-type]
+    )
 
 
 def entry(number: int, name: str, site: str = "north") -> DeviceEntry:
@@ -406,26 +406,41 @@ class ValueSite:
 
 
 def log_of(count: int) -> list[Entry]:
-    acts = (("Stage", "intent"), ("Stage", "outcome"), ("Activate", "intent"), ("Activate", "outcome"), ("stick.verify", "note"))
+    """What a visit leaves: pairs of intent and outcome, and refused sticks as notes."""
+    acts: tuple[tuple[str, Phase], ...] = (
+        ("Stage", "intent"), ("Stage", "outcome"), ("Activate", "intent"), ("Activate", "outcome"), ("stick.verify", "note"),
+    )  # fmt: skip
     found = []
     for n in range(1, count + 1):
         act, phase = acts[n % len(acts)]
-        status = "refused" if act == "stick.verify" and n % 2 else "done"
-        result = (
-            None
-            if phase == "intent"
-            else Result(
-                status=status, code=3 if status == "refused" else 0, reason="hash_mismatch" if status == "refused" else ""
-            )
-        )  # type: ignore[arg-type]
+        refused = act == "stick.verify" and n % 2 == 1
+        result = Result(status="refused", code=3, reason="hash_mismatch") if refused else Result(status="done")
         found.append(
             Entry(
-                v=1, log="fieldops/" + "a" * 52 + "/1", seq=n, time=NOW - 90_000 + 600 * n, mono=1.0, boot="b", session="1.2", actor="person:SHA256:k1M",
-                phase=phase, act=act, of=n - 1 if phase == "outcome" else None, device=device_id(20 + n % 3) if act != "stick.verify" else "",
-                subject=Subject(kind="model", name="digits", to="1.1.0"), reason="drift after the move" if n % 4 == 0 else "", decision="roles.technician", result=result,
-            )  # fmt: skip
-        )  # fmt: skip
+                v=1,
+                log="fieldops/" + "a" * 52 + "/1",
+                seq=n,
+                time=NOW - 90_000 + 600 * n,
+                mono=1.0,
+                boot="b",
+                session="1.2",
+                actor="person:SHA256:k1M",
+                phase=phase,
+                act=act,
+                of=n - 1 if phase == "outcome" else None,
+                device=device_id(20 + n % 3) if act != "stick.verify" else "",
+                subject=Subject(kind="model", name="digits", to="1.1.0"),
+                reason="drift after the move" if n % 4 == 0 else "",
+                decision="roles.technician",
+                result=None if phase == "intent" else result,
+            )
+        )
     return found
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
 
 
 @pytest.fixture

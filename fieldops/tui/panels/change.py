@@ -89,7 +89,7 @@ def refusal(error: FieldopsError, width: int) -> list[Content]:
 
 @dataclass(frozen=True, slots=True)
 class StepView:
-    """One step of a plan as it goes. state: wait, run, ok or FAIL."""
+    """One step of a plan as it goes. state: wait, run, ok, FAIL; hold: until the person says so; retry: failed, may be asked again."""
 
     step: Step
     state: str = "wait"
@@ -97,7 +97,7 @@ class StepView:
     seconds: float | None = None
 
 
-_STEP_TONES: dict[str, Tone] = {"wait": "muted", "run": "accent", "ok": "ok", "FAIL": "fail", "hold": "warn"}
+_STEP_TONES: dict[str, Tone] = {"wait": "muted", "run": "accent", "ok": "ok", "FAIL": "fail", "hold": "warn", "retry": "fail"}
 
 
 def steps(
@@ -190,7 +190,7 @@ class Question:
 def rollback_question(planned: RollbackPlan, serving: str, decision: Decision, glyphs: Glyphs) -> Question:
     """serving: what stops meanwhile, in words."""
     return Question(
-        title=f"Roll back {planned.device}",
+        title=f"ROLL BACK {planned.device}",
         unlock=planned.device,
         verb="Roll back",
         rows=(
@@ -205,7 +205,7 @@ def rollback_question(planned: RollbackPlan, serving: str, decision: Decision, g
 
 def sideload_question(planned: SideloadPlan, decision: Decision | None, glyphs: Glyphs) -> Question:
     return Question(
-        title=f"Sideload to {planned.device}",
+        title=f"SIDELOAD to {planned.device}",
         unlock=planned.device,
         verb="Sideload",
         rows=(

@@ -164,16 +164,17 @@ def _used_share(total: int | None, free: int | None) -> float | None:
 
 
 def _answers(serving: Iterable[Serving], snapshot: Snapshot, width: int) -> list[Content]:
-    lines = [line((f"{'MODEL':<22}{'P50':>10}{'P95':>10}{'BASELINE':>11}{'RATE':>9}{'FAILED':>9}", "muted"))]
+    name_width = max(12, min(30, width - 47))
+    head = f"{'MODEL':<{name_width}}{'P50':>10}{'P95':>10}{'BASELINE':>10}{'RATE':>9}{'FAILED':>8}"
+    lines = [line((head, "muted")).truncate(width)]
     for each in serving:
-        slower = each.p50_ms is not None and each.baseline_p50_ms and each.p50_ms / each.baseline_p50_ms
-        times = f"{figures.milliseconds(each.baseline_p50_ms)}"
-        warn = bool(slower and any("slow" in reason for reason in snapshot.reasons))
+        baseline = figures.milliseconds(each.baseline_p50_ms)
+        warn = f"{each.model} slow" in snapshot.reasons
         lines.append(
             line(
-                f"{figures.clean(f'{each.model} {each.version}')[:21]:<22}",
+                f"{figures.clean(f'{each.model} {each.version}')[: name_width - 1]:<{name_width}}",
                 (f"{figures.milliseconds(each.p50_ms):>10}", "warn" if warn else "plain"),
-                f"{figures.milliseconds(each.p95_ms):>10}{times:>11}{figures.rate(each.rate_per_s):>9}{each.failed:>9}",
+                f"{figures.milliseconds(each.p95_ms):>10}{baseline:>10}{figures.rate(each.rate_per_s):>9}{each.failed:>8}",
             ).truncate(width)
         )
         routes = "  ".join(f"{name} {count}" for name, count in sorted(each.routes.items()) if count)
@@ -235,11 +236,7 @@ def _features(diagnosis: Diagnosis, width: int, glyphs: Glyphs) -> list[Content]
     if not diagnosis.features:
         return [line(("no feature was measured yet", "muted"))]
     room = max(8, min(40, width - 20 - 9 - 9 - 8 - 3))
-    lines = [
-        line((f"{'FEATURE':<20}{'NOW':>8} {'LIMIT':>8}  {'STATE':<6}  {'WINDOWS, NEWEST RIGHT':<{room}}", "muted")).truncate(
-            width
-        )
-    ]
+    lines = [line((f"{'FEATURE':<20}{'NOW':>8} {'LIMIT':>8}  {'STATE':<6}  {'TREND':<{room}}", "muted")).truncate(width)]
     for each in diagnosis.features:
         shifted: tuple[str, Tone] = ("SHIFT ", "warn") if each.shifted else ("ok    ", "ok")
         top = max([each.threshold * 1.5, *each.history], default=1.0)
@@ -309,20 +306,23 @@ def slot(status: SlotStatus | None, width: int, glyphs: Glyphs) -> Content:
     lines = [
         heading(figures.clean(status.model), width, glyphs.rule, f"task {figures.clean(status.task)}"),
         line(("state      ", "muted"), (status.state.replace("_", " ").upper(), tone), (left, "warn")),
-        line(
-            ("answers    ", "muted"),
-            status.active or "nothing",
-            ("   last good  ", "muted"),
-            status.last_good or figures.UNKNOWN,
-            ("   on trial  ", "muted"),
-            status.candidate or figures.UNKNOWN,
-        ),
+        _answering(status),
     ]
     if status.reason:
         lines += wrapped("because", [figures.clean(status.reason)], width, 11)
     if status.checks:
         lines += [Content(""), *checks(status.checks, width, glyphs)]
     return page(lines)
+
+
+def _answering(status: SlotStatus) -> Content:
+    """On trial the candidate answers, and the version before it is the way back."""
+    back, answers = status.last_good, status.active
+    parts: list[Part] = []
+    if status.state == "trial":
+        back, answers = status.active, status.candidate
+        parts = [("   on trial", "warn")]
+    return line(("answers    ", "muted"), answers or "nothing", *parts, ("   goes back to  ", "muted"), back or figures.UNKNOWN)
 
 
 def checks(found: Iterable[Check], width: int, glyphs: Glyphs) -> list[Content]:

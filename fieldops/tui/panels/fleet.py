@@ -47,7 +47,7 @@ def model_word(snapshot: Snapshot | None) -> tuple[str, Tone]:
     slot = slots[0]
     more = f" +{len(slots) - 1}" if len(slots) > 1 else ""
     if slot.state == "trial":
-        return f"{slot.model} {slot.candidate} trial{more}", "warn"
+        return f"{slot.model} {slot.candidate}*{more}", "warn"
     if slot.active is None:
         return f"{slot.model} none{more}", "fail"
     return f"{slot.model} {slot.active}{more}", "plain"
@@ -152,15 +152,23 @@ def _serving(snapshot: Snapshot, width: int, glyphs: Glyphs) -> list[Content]:
     answering = {each.model: each for each in snapshot.resources.serving} if snapshot.resources else {}
     lines = []
     for slot in slots:
-        shown = figures.clip(figures.clean(f"{slot.model} {slot.active or 'none'}"), width - 20, glyphs)
+        answering_now = slot.candidate if slot.state == "trial" else slot.active
+        shown = figures.clip(figures.clean(f"{slot.model} {answering_now or 'none'}"), width - 20, glyphs)
         lines.append(line(("model  ", "muted"), (shown, "strong"), (f"  {slot.state.replace('_', ' ')}", "muted")))
         serving = answering.get(slot.model)
         if serving is not None:
             lines.append(
                 line(
                     ("       ", "muted"),
-                    f"p50 {figures.milliseconds(serving.p50_ms)}  p95 {figures.milliseconds(serving.p95_ms)}",
-                    (f"  {figures.rate(serving.rate_per_s)}", "muted"),
+                    f"p50 {figures.milliseconds(serving.p50_ms)}",
+                    (f"   baseline {figures.milliseconds(serving.baseline_p50_ms)}", "muted"),
+                )
+            )
+            lines.append(
+                line(
+                    ("       ", "muted"),
+                    f"p95 {figures.milliseconds(serving.p95_ms)}",
+                    (f"   {figures.rate(serving.rate_per_s)}", "muted"),
                 )
             )
     return lines or [line(("model  ", "muted"), figures.UNKNOWN)]

@@ -9,7 +9,7 @@ from textual.content import Content
 from fieldops.tui import figures
 from fieldops.tui.glyphs import Glyphs
 from fieldops.tui.panels.ink import Part, line, tone_of
-from fieldops.tui.snapshots import STATES
+from fieldops.tui.snapshots import WORST_FIRST
 
 
 def bar(left: list[Part], right: list[Part], width: int) -> Content:
@@ -30,18 +30,29 @@ def fleet(
     glyphs: Glyphs,
     *,
     paused: bool,
+    store: str = "",
 ) -> Content:
-    """counted: devices by state. queued: entries not yet at the store; None before the log was read."""
+    """counted: devices by state. queued: entries not yet at the store; None before the log was read.
+
+    store: what the last try to reach the central store gave; "" before the first.
+    """
     total = sum(counted.values())
-    left: list[Part] = [("fieldops", "title"), f" {glyphs.dot} ", ("Fleet", "strong"), f" {glyphs.dot} {total} devices "]
-    for state in reversed(STATES):
+    left: list[Part] = [
+        ("fieldops", "title"),
+        f" {glyphs.dot} ",
+        ("Fleet", "strong"),
+        f" {glyphs.dot} {total}{' devices' if width >= 100 else ''} ",
+    ]
+    for state in WORST_FIRST:
         if counted.get(state):
             left += [" ", (f"{counted[state]} {state}", tone_of(state))]
     if counted.get("-"):
-        left += [" ", (f"{counted['-']} not asked yet", "muted")]
+        left += [" ", (f"{counted['-']} unasked", "muted")]
     right: list[Part] = []
     if paused:
         right += [("PAUSED", "warn"), "  "]
+    if store:
+        right += [(f"store {store}", "ok" if store == "online" else "off"), "  "]
     if queued is not None:
         oldest = f", oldest {figures.age(oldest_s)}" if queued and oldest_s is not None and width >= 100 else ""
         right += [(f"outbox {queued}{oldest}", "plain" if queued else "muted"), "  "]

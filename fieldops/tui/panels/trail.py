@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from fieldops.operations.trail import TrailReport
 
 COLUMNS = (
-    Column("SEQ", 5, right=True),
-    Column("TIME (UTC)", 14),
+    Column("SEQ", 4, right=True),
+    Column("TIME UTC", 11),
     Column("PHASE", 7),
-    Column("ACT", 13, grows=1),
-    Column("DEVICE", 10, grows=1),
-    Column("SUBJECT", 11, grows=3),
+    Column("ACT", 12, grows=1),
+    Column("DEVICE", 9, grows=1),
+    Column("SUBJECT", 14, grows=3),
     Column("RESULT", 7),
     Column("SYNC", 6),
 )
@@ -43,7 +43,7 @@ def cells(entry: Entry, acked: int | None, device_name: str) -> tuple[Cell, ...]
     sent: tuple[str, Tone] = ("-", "muted") if acked is None else ("sent", "ok") if entry.seq <= acked else ("queued", "plain")
     return (
         Cell(str(entry.seq), "muted"),
-        Cell(figures.date_time(entry.time)),
+        Cell(figures.date_time(entry.time)[:11]),
         Cell(entry.phase, "muted"),
         Cell(figures.clean(entry.act), "strong"),
         Cell(figures.clean(device_name or entry.device[:8]) or figures.UNKNOWN),

@@ -72,9 +72,8 @@ class AuditScreen(View):
 
         self.table.set_rows([key for key in self._entries if shown(key)])
 
-    def tick(self) -> None:
+    def draw(self) -> None:
         app = self.console_app
-        super().tick()
         self.query_one("#status", Line).show(
             panel.state_line(app.sync_state, self._report, app.site.now(), self.size.width, app.glyphs)
         )

@@ -28,6 +28,7 @@ class ConfirmScreen(ModalScreen[Answer | None]):
     """Dismissed with the person's words, or with None."""
 
     AUTO_FOCUS = ""
+    hint = "Tab next field   Enter press the button   Esc cancel"
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "cancel", "Cancel", id="confirm.cancel")]
 
     def __init__(self, question: Question) -> None:
@@ -38,7 +39,7 @@ class ConfirmScreen(ModalScreen[Answer | None]):
     def compose(self) -> ComposeResult:
         asked = self._question
         with VerticalScroll(id="confirm", can_focus=False) as box:
-            box.border_title = line(asked.title.upper()).markup
+            box.border_title = line(asked.title).markup
             yield Static(change.question(asked, WIDTH - 6), id="confirm-text", markup=False)
             if asked.reason_asked:
                 yield Static(

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from fieldops.wire import SlotStatus, VersionInfo
 
 BESIDE_FROM = 110  # columns
+MOST_ROWS = 10  # of the version list, so that the slot below keeps its room
 
 
 class DeviceScreen(View):
@@ -81,10 +82,10 @@ class DeviceScreen(View):
 
     # --- drawing -------------------------------------------------------------------------------------------------------------
 
-    def tick(self) -> None:
-        sight = self.console_app.store.get(self._key)
-        self._sight = sight or self._sight
-        super().tick()
+    def look(self) -> None:
+        self._sight = self.console_app.store.get(self._key) or self._sight
+
+    def draw(self) -> None:
         self.query_one("#tabs", Line).show(panel.tabs(self._tab, self.size.width))
         if self._tab == "models":
             self._draw_models()
@@ -107,6 +108,7 @@ class DeviceScreen(View):
         rows = panel.version_rows(self._sight.snapshot)
         self._rows = {f"{slot.model} {info.version if info else ''}": (slot, info) for slot, info in rows}
         self.table.set_rows(list(self._rows))
+        self.table.styles.height = min(len(self._rows), MOST_ROWS) + 2
         self.table.redraw_changed()
         chosen = self.selected_version
         width = min(self.size.width - 4, 110)

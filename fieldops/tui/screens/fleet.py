@@ -100,8 +100,7 @@ class FleetScreen(View):
         else:
             self.table.set_empty("no device matches; Esc shows all")
 
-    def tick(self) -> None:
-        super().tick()
+    def draw(self) -> None:
         self.table.redraw_changed()
         self.query_one("#status", Line).show(self._status())
         side = self.query_one("#side", Static)
@@ -120,7 +119,7 @@ class FleetScreen(View):
         status = app.sync_state
         oldest = now - status.oldest if status and status.oldest is not None else None
         queued = status.queued if status else None
-        return top.fleet(counts(self._sights), queued, oldest, now, width, app.glyphs, paused=app.paused)
+        return top.fleet(counts(self._sights), queued, oldest, now, width, app.glyphs, paused=app.paused, store=app.store_state)
 
     def _status(self) -> Content:
         parts: list[Part] = [f" {len(self.table.keys)} of {len(self._sights)} shown"]

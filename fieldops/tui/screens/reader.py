@@ -18,6 +18,7 @@ WIDEST = 92
 class ReaderScreen(ModalScreen[None]):
     """draw: the text for a width in cells."""
 
+    hint = "j k scroll   Esc close"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,q,enter", "close", "Close", id="reader.close"),
         Binding("down,j", "scroll(1)", "Down", id="reader.down"),
@@ -34,7 +35,6 @@ class ReaderScreen(ModalScreen[None]):
     def compose(self) -> ComposeResult:
         with VerticalScroll(id="reader", can_focus=False) as box:
             box.border_title = Content(self._title).markup
-            box.border_subtitle = "Esc close"
             yield Static(id="reader-text", markup=False)
 
     def on_mount(self) -> None:

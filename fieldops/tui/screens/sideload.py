@@ -5,7 +5,6 @@ Leaving while steps run leaves the work running: the strip shows it, and `S` on 
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual.app import ComposeResult
@@ -16,13 +15,12 @@ from textual.widgets import Static
 
 from fieldops.errors import FieldopsError
 from fieldops.operations.gate import Words
-from fieldops.steps import Activate, Commit, Step
+from fieldops.steps import Activate
 from fieldops.tui import figures
 from fieldops.tui.commands import bindings
 from fieldops.tui.jobs import Job
 from fieldops.tui.panels import change as panel
 from fieldops.tui.panels import top
-from fieldops.tui.panels.change import StepView
 from fieldops.tui.panels.columns import Cell
 from fieldops.tui.panels.ink import Part, heading, line, page
 from fieldops.tui.screens.view import Line, View
@@ -33,20 +31,21 @@ if TYPE_CHECKING:
     from fieldops.operations.sideload import SideloadPlan
     from fieldops.policy import Decision
     from fieldops.ports import Candidate, TrustedBundle
+    from fieldops.tui.applying import Applying
     from fieldops.tui.screens.confirm import Answer
-    from fieldops.wire import SlotStatus, StepRecord
+    from fieldops.wire import SlotStatus
 
 SCAN_S = 30.0
 VERIFY_S = 600.0
 PLAN_S = 20.0
-STEP_S = 1800.0
 
 
 class SideloadScreen(View):
     scope = "sideload"
     BINDINGS: ClassVar[list[BindingType]] = list(bindings("sideload"))
 
-    def __init__(self, sight: Sight, key: Key) -> None:
+    def __init__(self, sight: Sight, key: Key, applying: Applying | None = None) -> None:
+        """applying: steps that run already, to come back to."""
         super().__init__()
         self._key = key
         self._sight = sight
@@ -55,12 +54,10 @@ class SideloadScreen(View):
         self._chosen: Candidate | None = None
         self._plan: SideloadPlan | None = None
         self._decisions: tuple[Decision, ...] = ()
-        self._views: tuple[StepView, ...] = ()
-        self._words = Words()
         self._job: Job[Any] | None = None
         self._began = 0.0
         self._fault: FieldopsError | None = None
-        self._ended = ""
+        self._applying = applying
 
     def body(self) -> ComposeResult:
         yield Line(id="stages")
@@ -71,8 +68,9 @@ class SideloadScreen(View):
             yield Static(id="work-text", markup=False)
 
     def on_mount(self) -> None:
-        self._enter("pick")
-        self.do_rescan()
+        self._enter("apply" if self._applying else "pick")
+        if self._applying is None:
+            self.do_rescan()
 
     @property
     def table(self) -> LineTable:
@@ -84,12 +82,10 @@ class SideloadScreen(View):
 
     @property
     def stage(self) -> str:
+        applying = self._applying
+        if self._stage == "apply" and applying is not None and (applying.on_trial or applying.done or applying.can_commit):
+            return "trial"
         return self._stage
-
-    @property
-    def busy(self) -> bool:
-        """Whether steps are running on the device."""
-        return self._stage == "apply" and self._job is not None
 
     def _cells(self, key: str) -> tuple[Cell, ...]:
         return panel.candidate_cells(self._candidates[key])
@@ -105,10 +101,11 @@ class SideloadScreen(View):
 
     # --- drawing -----------------------------------------------------------------------------------------------------------------
 
-    def tick(self) -> None:
+    def look(self) -> None:
         self._sight = self.console_app.store.get(self._key) or self._sight
-        super().tick()
-        self.query_one("#stages", Line).show(panel.stages(self._stage, self.size.width, self.console_app.glyphs))
+
+    def draw(self) -> None:
+        self.query_one("#stages", Line).show(panel.stages(self.stage, self.size.width, self.console_app.glyphs))
         if self._stage != "pick":
             text = self.query_one("#work-text", Static)
             content = self._content(min(self.size.width - 4, 110))
@@ -116,66 +113,75 @@ class SideloadScreen(View):
                 text.update(content)
 
     def draw_strip(self) -> None:
-        """The stage itself shows the progress of this screen's own job."""
-        if self._job is None or self._stage == "pick":
+        """The stage itself shows the progress of its own job."""
+        if self._stage == "pick":
             super().draw_strip()
         else:
             self.query_one("#strip").display = False
 
     def _content(self, width: int) -> Content:
+        lines = self._bundle()
         glyphs = self.console_app.glyphs
-        chosen = self._chosen
-        lines: list[Content] = []
-        if chosen is not None:
-            what: list[Part] = [
-                (figures.clean(chosen.ref), "strong"),
-                f"   {figures.size(chosen.size_bytes)}   {figures.clean(chosen.channel)}",
-            ]
-            lines += [
-                line(("bundle   ", "muted"), *what),
-                line(("source   ", "muted"), figures.clean(chosen.source)),
-                Content(""),
-            ]
-        elapsed = self.console_app.site.monotonic() - self._began
-        progress = self._job.progress if self._job else None
         if self._stage == "verify" and self._fault is None:
+            elapsed = self.console_app.site.monotonic() - self._began
+            progress = self._job.progress if self._job else None
             lines += [
                 heading("VERIFY", width, glyphs.rule, "every byte against the signed metadata"),
                 panel.progress_bar(progress, width, glyphs, elapsed),
             ]
         elif self._stage == "plan" and self._plan is not None:
-            lines.append(
-                line(("verified ", "muted"), ("ok", "ok"), "   signatures, expiry, digests; the copy is in this laptop's cache")
-            )
+            lines.append(line(("verified ", "muted"), ("ok", "ok"), "   signatures, expiry and digests; copied to this laptop"))
             lines.append(panel.plan(self._sight.entry.name, self._plan, self._decisions, width, glyphs))
-        elif self._stage in {"apply", "trial"}:
-            lines += panel.steps(self._views, width, glyphs, progress, elapsed)
-            if self._stage == "trial" and not self._ended:
-                lines += [Content(""), *self._trial(width)]
-        if self._ended:
-            lines += [Content(""), line(("DONE  ", "ok"), self._ended)]
+        elif self._applying is not None:
+            lines += self._steps(self._applying, width)
         if self._fault is not None:
-            lines += [Content(""), *panel.refusal(self._fault, width)]
+            lines += panel.refusal(self._fault, width)
         return page(lines)
+
+    def _bundle(self) -> list[Content]:
+        chosen = self._chosen
+        if chosen is None:
+            return []
+        what: list[Part] = [
+            (figures.clean(chosen.ref), "strong"),
+            f"   {figures.size(chosen.size_bytes)}   {figures.clean(chosen.channel)}",
+        ]
+        return [line(("bundle   ", "muted"), *what), line(("source   ", "muted"), figures.clean(chosen.source)), Content("")]
+
+    def _steps(self, applying: Applying, width: int) -> list[Content]:
+        glyphs = self.console_app.glyphs
+        elapsed = self.console_app.site.monotonic() - applying.began
+        progress = applying.job.progress if applying.job else None
+        lines = panel.steps(applying.views, width, glyphs, progress, elapsed)
+        if applying.can_commit:
+            lines += [Content(""), *self._trial(width)]
+        if applying.done:
+            plan = applying.plan
+            lines += [
+                Content(""),
+                line(("DONE     ", "ok"), f"{figures.clean(plan.model)} {figures.clean(plan.to_version)} answers and is kept"),
+            ]
+        if applying.fault is not None:
+            lines += [Content(""), *panel.refusal(applying.fault, width)]
+        return lines
 
     def _trial(self, width: int) -> list[Content]:
         now = self.console_app.site.now()
-        activate = next((view.step for view in self._views if isinstance(view.step, Activate)), None)
+        applying = self._applying
+        views = applying.views if applying else ()
+        activate = next((view.step for view in views if isinstance(view.step, Activate)), None)
         total = float(activate.trial_s) if activate else 0.0
         lines = panel.trial(self._slot, total, self._sight.age(now) or 0.0, width, self.console_app.glyphs)
-        return [
-            *lines,
-            Content(""),
-            line(
-                ("         C", "accent"), " commits it.  ", ("B", "accent"), " goes back at once.  Leaving lets the time run out."
-            ),
-        ]
+        keys = line(
+            ("         C", "accent"), " commits it.  ", ("B", "accent"), " goes back at once.  Leaving lets the time run out."
+        )
+        return [*lines, Content(""), keys]
 
     @property
     def _slot(self) -> SlotStatus | None:
         snapshot = self._sight.snapshot
         slots = snapshot.models.slots if snapshot and snapshot.models else []
-        return next((slot for slot in slots if self._plan and slot.model == self._plan.model), None)
+        return next((slot for slot in slots if self._applying and slot.model == self._applying.plan.model), None)
 
     def top(self, width: int) -> Content:
         app = self.console_app
@@ -221,7 +227,7 @@ class SideloadScreen(View):
 
     def _verify(self, candidate: Candidate) -> None:
         site = self.console_app.site
-        self._chosen, self._fault, self._plan, self._ended = candidate, None, None, ""
+        self._chosen, self._fault, self._plan = candidate, None, None
         self._began = site.monotonic()
 
         def work(job: Job[tuple[SideloadPlan, tuple[Decision, ...]]]) -> tuple[SideloadPlan, tuple[Decision, ...]]:
@@ -241,80 +247,41 @@ class SideloadScreen(View):
         self._job = None
         self._fault = error
         self.console_app.remember(error)
-        self._views = tuple(replace(view, state="FAIL") if view.state == "run" else view for view in self._views)
         self._enter(self._stage)
 
-    # --- apply, trial ----------------------------------------------------------------------------------------------------------------
+    # --- apply, trial ----------------------------------------------------------------------------------------------------
 
     def _confirmed(self, answer: Answer | None) -> None:
         if answer is None or self._plan is None:
             return
-        self._words = Words(reason=answer.reason)
-        self._views = tuple(StepView(each.step, "hold" if isinstance(each.step, Commit) else "wait") for each in self._plan.steps)
+        self._applying = self.console_app.apply(self._key, self._sight.entry, self._plan, Words(reason=answer.reason))
         self._enter("apply")
-        self._next_step()
-
-    def _next_step(self) -> None:
-        """The first step that waits; a trailing Commit is held until the person presses C."""
-        index = next((n for n, view in enumerate(self._views) if view.state == "wait"), None)
-        if index is None or self._plan is None:
-            held = any(view.state == "hold" for view in self._views)
-            self._enter("trial" if held else self._stage)
-            if not held:
-                self._ended = f"{self._plan.model} {self._plan.to_version} answers" if self._plan else ""
-            self.console_app.poller.watch(self._key)
-            return
-        self._run(index)
-
-    def _run(self, index: int) -> None:
-        site, plan = self.console_app.site, self._plan
-        if plan is None:
-            return
-        planned, entry, words = plan.steps[index], self._sight.entry, self._words
-        self._mark(index, state="run")
-        self._began = site.monotonic()
-
-        def work(job: Job[StepRecord]) -> StepRecord:
-            return site.apply(entry, plan, planned, words, site.deadline(STEP_S, job.cancel), job.report)
-
-        def done(record: StepRecord) -> None:
-            self._job = None
-            self._mark(index, state="ok", record=record, seconds=site.monotonic() - self._began)
-            self._next_step()
-
-        self._job = self.start(f"{type(planned.step).__name__} on {entry.name}", work, done, self._refused, changes=True)
-        self.tick()
-
-    def _mark(self, index: int, *, state: str, record: StepRecord | None = None, seconds: float | None = None) -> None:
-        views = list(self._views)
-        views[index] = replace(views[index], state=state, record=record, seconds=seconds)
-        self._views = tuple(views)
 
     def do_commit(self, _argument: str = "") -> None:
-        index = next((n for n, view in enumerate(self._views) if view.state == "hold"), None)
-        if self._stage == "trial" and index is not None and self._job is None:
-            self._fault = None
-            self._run(index)
+        if self._applying is not None:
+            self._applying.commit()
+            self.tick()
 
     @property
-    def steps(self) -> tuple[tuple[Step, str], ...]:
-        """Each step of the plan with its state word."""
-        return tuple((view.step, view.state) for view in self._views)
+    def applying(self) -> Applying | None:
+        """The steps as they run; None before they began."""
+        return self._applying
 
     def may(self, command_id: str) -> bool:
+        stage, applying = self.stage, self._applying
         if command_id == "device.commit":
-            return self._stage == "trial" and any(view.state == "hold" for view in self._views)
+            return stage == "trial" and applying is not None and applying.can_commit
         if command_id == "device.rollback":
-            return self._stage == "trial"
+            return stage == "trial"
         if command_id == "sideload.rescan":
-            return self._stage == "pick"
+            return stage == "pick"
         if command_id == "sideload.pick":
-            return self._stage == "pick" or (self._stage == "plan" and bool(self._plan and self._plan.steps))
+            return stage == "pick" or (stage == "plan" and bool(self._plan and self._plan.steps))
         return True
 
     def do_back(self, _argument: str = "") -> None:
         """Before anything was sent: one stage back, stopping what runs. Later: leave, and the work goes on."""
-        if self._stage in {"verify", "plan"}:
+        if self.stage in {"verify", "plan"}:
             if self._job is not None:
                 self._job.cancel.cancel()
                 self._job = None

@@ -29,6 +29,7 @@ KEY_NAMES = {
     "shift+tab": "Shift+Tab", "less_than_sign": "<", "greater_than_sign": ">", "delete": "Del", "backspace": "Backspace",
 }  # fmt: skip
 MOST_KEYS = 8  # in the key bar
+SMALLEST = (60, 16)
 
 
 def key_name(key: str) -> str:
@@ -64,6 +65,7 @@ class View(Screen[None]):
         yield from self.body()
         yield Line(id="strip")
         yield Line(id="keys")
+        yield Static(id="small", markup=False)
 
     def body(self) -> Iterable[Widget]:
         raise NotImplementedError
@@ -84,13 +86,32 @@ class View(Screen[None]):
         self.tick()
 
     def on_resize(self) -> None:
+        width, height = self.size
+        small = width < SMALLEST[0] or height < SMALLEST[1]
+        notice = self.query_one("#small", Static)
+        notice.display = small
+        if small:
+            notice.update(
+                f"This window is {width}x{height}; the console needs {SMALLEST[0]}x{SMALLEST[1]}. Esc, : and Ctrl+Q work."
+            )
         self.tick()
 
     def tick(self) -> None:
         """Redraw what depends on time and on new snapshots. Cheap when nothing changed."""
+        if not self.is_attached or self.query_one_optional("#small") is None:
+            return  # not composed yet, or going away
+        self.look()
         self.query_one("#top", Line).show(self.top(self.size.width))
+        self.draw()
         self.draw_strip()
         self.draw_keys()
+
+    def look(self) -> None:
+        """Take the newest values before anything is drawn."""
+
+    def draw(self) -> None:
+        """The screen's own part, between header and key bar."""
+        raise NotImplementedError
 
     def top(self, width: int) -> Content:
         raise NotImplementedError
@@ -107,6 +128,10 @@ class View(Screen[None]):
 
     def draw_keys(self) -> None:
         width = self.size.width
+        front = self.app.screen
+        if front is not self:
+            self.query_one("#keys", Line).show(line((f" {getattr(front, 'hint', '')}", "muted")))
+            return
         shown: list[tuple[str, str]] = []
         for key, active in self.active_bindings.items():
             command = BY_ID.get(active.binding.id or "")

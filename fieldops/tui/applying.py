@@ -1,0 +1,99 @@
+"""The steps of one sideload as they run. It belongs to the app, not to a screen, so leaving the screen stops nothing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from fieldops.steps import Commit
+from fieldops.tui.jobs import Job
+from fieldops.tui.panels.change import StepView
+
+if TYPE_CHECKING:
+    from fieldops.errors import FieldopsError
+    from fieldops.fleet import DeviceEntry
+    from fieldops.operations.gate import Words
+    from fieldops.operations.sideload import SideloadPlan
+    from fieldops.tui.app import Console
+    from fieldops.wire import StepRecord
+
+STEP_S = 1800.0
+
+
+class Applying:
+    """Runs the plan step by step; a Commit is held until the person asks for it, while the model is on trial."""
+
+    def __init__(self, app: Console, entry: DeviceEntry, plan: SideloadPlan, words: Words) -> None:
+        self._app = app
+        self.entry = entry
+        self.plan = plan
+        self._words = words
+        self.views = tuple(StepView(each.step, "hold" if isinstance(each.step, Commit) else "wait") for each in plan.steps)
+        self.job: Job[Any] | None = None
+        self.fault: FieldopsError | None = None
+        self.began = 0.0
+
+    @property
+    def on_trial(self) -> bool:
+        """All that comes before the commit is done, and the commit is not."""
+        return self.job is None and self.fault is None and any(view.state == "hold" for view in self.views) and not self._waiting
+
+    @property
+    def done(self) -> bool:
+        return all(view.state == "ok" for view in self.views)
+
+    @property
+    def over(self) -> bool:
+        """Nothing runs and nothing can be done any more from here."""
+        return self.done or (self.fault is not None and not self.can_commit)
+
+    @property
+    def can_commit(self) -> bool:
+        return self.job is None and not self._waiting and any(view.state in {"hold", "retry"} for view in self.views)
+
+    @property
+    def _waiting(self) -> bool:
+        return any(view.state == "wait" for view in self.views)
+
+    def go_on(self) -> None:
+        """The first step that waits."""
+        index = next((n for n, view in enumerate(self.views) if view.state == "wait"), None)
+        if index is not None:
+            self._run(index)
+
+    def commit(self) -> None:
+        index = next((n for n, view in enumerate(self.views) if view.state in {"hold", "retry"}), None)
+        if index is not None and self.can_commit:
+            self._run(index)
+
+    def _run(self, index: int) -> None:
+        site, plan, entry, words = self._app.site, self.plan, self.entry, self._words
+        planned = plan.steps[index]
+        self.fault = None
+        self._mark(index, StepView(planned.step, "run"))
+        self.began = site.monotonic()
+
+        def work(job: Job[StepRecord]) -> StepRecord:
+            return site.apply(entry, plan, planned, words, site.deadline(STEP_S, job.cancel), job.report)
+
+        def done(record: StepRecord) -> None:
+            self.job = None
+            self._mark(index, StepView(planned.step, "ok", record, site.monotonic() - self.began))
+            self._app.after_change(self.entry)
+            self.go_on()
+            if self.on_trial or self.done:
+                self._app.sideload_news(self)
+
+        def failed(error: FieldopsError) -> None:
+            self.job, self.fault = None, error
+            # A commit that failed may be asked for again while the trial lasts; any other step ends the plan.
+            self._mark(index, StepView(planned.step, "retry" if isinstance(planned.step, Commit) else "FAIL"))
+            self._app.after_change(self.entry)
+            self._app.remember(error)
+            self._app.sideload_news(self)
+
+        title = f"{type(planned.step).__name__} {plan.model} on {entry.name}"
+        self.job = self._app.jobs.start(Job(title, changes=True), work, done, failed)
+
+    def _mark(self, index: int, view: StepView) -> None:
+        self.views = tuple(replace(view) if n == index else old for n, old in enumerate(self.views))
