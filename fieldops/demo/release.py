@@ -10,10 +10,9 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
-
 from fieldops.bundles.manifest import Manifest
 from fieldops.deadline import Deadline
+from fieldops.decoding import decoder
 from fieldops.edges.tuf_signer import ReleaseRepo
 from fieldops.operations import release as operation
 from fieldops.policy import Person, PolicyDocument, encode_policy
@@ -79,7 +78,7 @@ def make(folder: Path, sample: Path, staff: tuple[Staff, ...], clock: Clock, run
 
 
 def _add(repo: ReleaseRepo, runner: Runner, spec: Path, deadline: Deadline) -> None:
-    manifest = msgspec.json.decode(spec.read_bytes(), type=Manifest)
+    manifest = decoder(Manifest).decode(spec.read_bytes())
     channel = CHANNEL_OF.get(manifest.version, "stable")
     if manifest.version == DEGRADED:
         repo.add_bundle(channel, spec.parent, manifest)

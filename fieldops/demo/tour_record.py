@@ -22,8 +22,9 @@ from fieldops.wiring import Laptop
 def sync(scene: Scene) -> str:
     """Away: everything stays queued. Up: each entry arrives once, and a second push brings nothing."""
     laptop, journal, deadline = scene.laptop, scene.laptop.journal, scene.deadline()
-    queued = operation.status(journal).queued
-    check(queued == journal.size() > 0, f"{queued} of {journal.size()} entries are queued before the first sync")
+    before = operation.status(journal)
+    queued = before.queued
+    check(queued > 0 and queued + before.acked == journal.size(), f"{queued} of {journal.size()} entries are queued")
     try:
         operation.push(journal, laptop.store(), laptop.clock, scene.deadline(5))
     except StoreFault:

@@ -7,7 +7,7 @@ The rules, in this order; labels add up, none hides another:
     golden set fails                                           compute        hardware
     golden set holds, replay is not bit-equal                  numerics       a note: never a reason to roll back
     clock throttled, or too hot                                thermal        hardware
-    p50 above 1.3x this device's own baseline, not throttled   contention     hardware
+    p50 above this device's own baseline (1.3x, >= 1 ms)       contention     hardware
     a feature shifted in two of three windows                  data           data
     features quiet, golden set holds, labels say less right    concept        data
 
@@ -28,6 +28,7 @@ from fieldops.wire import DriftReport, Stats
 __all__ = ["Diagnosis", "FeatureShift", "Verdict", "diagnose"]
 
 SLOWER = 1.3  # references/bench_drift.md §C; two runs within one regime differ by 7 %
+LEAST_SLOWER_MS = 1.0  # a benchmark runs hot, a served request cold: below this the two differ on any healthy device
 FEWEST_LABELS = 50
 HARDWARE = frozenset({"artifact", "compute", "thermal", "contention"})
 DATA = frozenset({"data", "concept", "model"})
@@ -128,11 +129,18 @@ def _hardware(report: DriftReport, resources: Resources | None) -> list[_Found]:
     heat = _heat(report.stats, resources)
     if heat:
         return [_Found("thermal", f"{heat}, {_speed(ratio)}")]
-    if ratio is not None and ratio > SLOWER:
+    if ratio is not None and is_slower(p50, base):
         known = report.stats.throttled is False or (resources is not None and resources.throttled is False)
         why = "no throttling: something else uses the processor" if known else "throttling is not measurable here"
         return [_Found("contention", f"p50 {ratio:.1f}x baseline, {why}")]
     return []
+
+
+def is_slower(p50_ms: float | None, baseline_ms: float | None) -> bool:
+    """Slower than this device's own baseline, by a share and by an amount that somebody could notice."""
+    if p50_ms is None or not baseline_ms:
+        return False
+    return p50_ms > SLOWER * baseline_ms and p50_ms - baseline_ms >= LEAST_SLOWER_MS
 
 
 def _serving(model: str, resources: Resources | None) -> Serving | None:

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from fieldops.deadline import Deadline
-from fieldops.drift.cause import Diagnosis, diagnose
+from fieldops.drift.cause import Diagnosis, diagnose, is_slower
 from fieldops.errors import Cancelled, DeviceCannot, FieldopsError, LinkFault, UsageFault
 from fieldops.fleet import DeviceEntry, Resources
 from fieldops.ports import Device
@@ -20,7 +20,6 @@ from fieldops.wire import Hello, ModelsReport, VersionInfo
 Connect = Callable[[DeviceEntry, Deadline], AbstractContextManager[Device]]
 
 LOW_SHARE = 0.05  # of disk, quota or memory: below it the next sideload will probably not fit
-SLOWER_THAN_BASELINE = 1.3  # references/bench_drift.md §C: p50 above this times the device's own baseline
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,11 +129,7 @@ def judge(
         warnings.append("disk nearly full")
     if _low(hardware.mem_available_bytes, hardware.mem_total_bytes):
         warnings.append("memory nearly full")
-    warnings += [
-        f"{each.model} slow"
-        for each in hardware.serving
-        if each.p50_ms and each.baseline_p50_ms and each.p50_ms > SLOWER_THAN_BASELINE * each.baseline_p50_ms
-    ]
+    warnings += [f"{each.model} slow" for each in hardware.serving if is_slower(each.p50_ms, each.baseline_p50_ms)]
     warnings += [f"{each.model}: {each.verdict} drift" for each in diagnoses if each.verdict not in {"ok", "unknown"}]
     return tuple(faults), tuple(warnings)
 

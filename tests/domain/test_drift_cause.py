@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from fieldops.drift.cause import diagnose
+from fieldops.drift.cause import diagnose, is_slower
 from fieldops.drift.sketch import Feature, Reference, Window
 from fieldops.fleet import Resources, Serving
 from fieldops.wire import DriftReport, Stats
@@ -144,3 +144,10 @@ def test_telling_a_cause_loads_no_numpy() -> None:
     code = "import sys, fieldops.drift.cause, fieldops.bench, fieldops.tiers; print('numpy' in sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert run.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize(("p50", "baseline", "slow"), [(0.2, 0.01, False), (2.0, 1.0, True), (12.0, 10.0, False), (14.0, 10.0, True)])
+def test_slower_means_by_a_share_and_by_an_amount_somebody_could_notice(p50: float, baseline: float, slow: bool) -> None:
+    assert is_slower(p50, baseline) is slow
+    assert not is_slower(None, baseline)
+    assert not is_slower(p50, None)
