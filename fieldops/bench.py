@@ -13,7 +13,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from statistics import median
 from typing import Literal
 
 from fieldops.wire import BenchBaseline, BenchResult
@@ -80,6 +79,13 @@ def fewest_samples(share: float) -> int:
     while discarded(n, share) == 0:
         n += 1
     return n
+
+
+def median(samples: Sequence[float]) -> float:
+    """The middle, or the mean of the two in the middle. `statistics` has it too, but loads decimal and random at every start."""
+    ordered = sorted(samples)
+    half = len(ordered) // 2
+    return ordered[half] if len(ordered) % 2 else (ordered[half - 1] + ordered[half]) / 2
 
 
 def percentile(samples: Sequence[float], share: float) -> float | None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from statistics import median
+
+from fieldops.bench import median
 
 Z95 = 1.959964
 

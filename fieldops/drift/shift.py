@@ -17,7 +17,6 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from statistics import NormalDist
 
 from fieldops.drift.sketch import Feature, Reference, Window
 
@@ -73,10 +72,8 @@ def _upper_fraction(a: float, z: float) -> float:
 
 @lru_cache(maxsize=512)
 def chi_square_quantile(probability: float, degrees: int) -> float:
-    """Where the distribution reaches `probability` (0..1, exclusive). Bisection from Wilson and Hilferty's (1931) estimate."""
-    z = NormalDist().inv_cdf(probability)
-    start = degrees * (1 - 2 / (9 * degrees) + z * math.sqrt(2 / (9 * degrees))) ** 3
-    low, high = 0.0, max(start, 1.0)
+    """Where the distribution reaches `probability` (0..1, exclusive), by bisection."""
+    low, high = 0.0, 2.0 * degrees
     while chi_square_cdf(high, degrees) < probability:
         high *= 2
     for _ in range(80):
