@@ -172,7 +172,7 @@ class LogStore:
                 raise CheckFailed(
                     f"{fork.detail} in log {log}",
                     reason="fork",
-                    next_step="keep the laptop's audit.db as it is; find out where a copy of its home was used",
+                    next_step="move the laptop's audit.db aside, unchanged, so that a new log begins; find out where a copy was used",
                 ) from None
 
     def _take(

@@ -100,7 +100,7 @@ class _Push:
             raise CheckFailed(
                 f"the store holds another history of this log at size {head.size}",
                 reason="fork",
-                next_step="keep audit.db as it is; find out where a copy of this laptop's home was used",
+                next_step="move audit.db aside, unchanged, so that a new log begins; find out where a copy of this home was used",
             )
 
     def send(self, at: int, size: int) -> None:

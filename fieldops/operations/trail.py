@@ -19,13 +19,14 @@ from fieldops.fleet import key_id
 from fieldops.ports import Journal, Trail, Witnessed
 
 _PAGE = 2000
+_FIRST = -(1 << 62)  # a forged row may stand below 1
 MOST_PROBLEMS = 50
 _WINDOW = 32  # entries that others may have appended between an intent and its envelope
 
 
 @dataclass(frozen=True, slots=True)
 class TrailReport:
-    """problems: what is wrong, most telling first; empty when ok. root: hex, computed from the bytes.
+    """problems: what is wrong, most telling first; empty when ok. root: hex, computed from the bytes. log "": none began yet.
 
     witnesses: who cosigned this history and up to which size. unchecked: cosignatures whose key this laptop does not know.
     """
@@ -55,6 +56,8 @@ def verify(journal: Trail, evidence: Sequence[Witnessed] = ()) -> TrailReport:
 
     Raises StorageFault when the file cannot be read at all.
     """
+    if not evidence and journal.size() == 0 and not journal.raw(_FIRST, 1):  # asking a log that never began must not begin it
+        return TrailReport(ok=True, log="", size=0, root=merkle.EMPTY_ROOT.hex(), problems=())
     walk = _Walk(journal.log)
     seen = [*journal.witnessed(), *evidence]
     _walk(journal, walk, {found.size for found in seen})
@@ -80,7 +83,7 @@ def listing(journal: Journal, after: int = 0, limit: int = 100) -> list[Entry]:
 
 
 def _rows(journal: Trail) -> Iterator[tuple[int, bytes, bytes]]:
-    after = -(1 << 62)  # a forged row may stand below 1
+    after = _FIRST
     while rows := journal.raw(after, _PAGE):
         yield from rows
         after = rows[-1][0]

@@ -99,9 +99,18 @@ def test_an_untouched_log_verifies_and_names_its_witnesses(visit: SqliteJournal)
     assert report.witnesses == (f"device:{device.id} up to 10", f"store:{store.id} up to 10")
 
 
-def test_an_empty_log_verifies(journal: SqliteJournal) -> None:
+def test_a_log_that_never_began_verifies_and_is_not_begun_by_that(journal: SqliteJournal, tmp_path: Path) -> None:
     report = trail.verify(journal)
     assert (report.ok, report.size, report.root) == (True, 0, merkle.EMPTY_ROOT.hex())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_device_saw_of_a_log_that_is_gone_is_found(visit: SqliteJournal, tmp_path: Path) -> None:
+    seen = cosigned(visit, Ed25519Signer.generate())
+    visit.close()
+    for path in tmp_path.iterdir():
+        path.unlink()
+    assert "saw 10 entries; only 0 are left" in trail.verify(visit, [seen]).problems[0]
 
 
 @pytest.mark.parametrize(("statements", "found"), [attack[1:] for attack in ATTACKS], ids=[attack[0] for attack in ATTACKS])

@@ -121,6 +121,32 @@ def test_every_entry_arrives_exactly_once_though_store_and_laptop_are_killed_whi
     store.close()
 
 
+def test_laptops_that_push_at_once_do_not_mix(
+    program: Any, tmp_path: Path, clock: Any, deadline: Deadline, new_laptop: Callable[[Path], Any]
+) -> None:
+    url = program.start()
+    laptops = [new_laptop(tmp_path / f"{number}.db") for number in range(4)]
+    for number, laptop in enumerate(laptops):
+        laptop.write(*(f"{number}-{entry}" for entry in range(40)))
+    reports: list[sync.SyncReport] = []
+
+    def push(laptop: Any) -> None:
+        reports.append(sync.push(laptop.journal, HttpStore(url, laptop.signer.public_key), clock, deadline))
+
+    threads = [threading.Thread(target=push, args=(laptop,)) for laptop in laptops]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [report.pushed for report in reports] == [40] * 4
+    assert program.end() == (0, "")
+    store = LogStore.open(program.data, clock)
+    for laptop in laptops:
+        assert store.entries(laptop.journal.log) == laptop.bodies()
+    assert store.verify() == []
+    store.close()
+
+
 def test_one_folder_has_one_store(program: Any, tmp_path: Path) -> None:
     program.start()
     second = subprocess.run(
