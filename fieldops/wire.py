@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeVar
 import msgspec
 from msgspec import Struct
 
+from fieldops.decoding import decoder
 from fieldops.drift.sketch import Reference, Window
 from fieldops.errors import FieldopsError, MalformedReply, UsageFault, from_parts
 from fieldops.steps import Step
@@ -373,7 +374,7 @@ def decode(data: bytes, kind: type[T], *, sender: str, limit: int = MESSAGE_LIMI
     if len(data) > limit:
         raise MalformedReply(f"{kind.__name__} of {len(data)} bytes from {sender}; the limit is {limit}", next_step=next_step)
     try:
-        return msgspec.json.decode(data, type=kind)
+        return decoder(kind).decode(data)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise MalformedReply(f"no {kind.__name__} from {sender}: {error}", next_step=next_step) from error
 
@@ -396,7 +397,7 @@ def decode_signed(data: bytes, kind: type[T], *, what: str, limit: int) -> T:
         )
     try:
         json.loads(data, object_pairs_hook=refuse_duplicate_keys)
-        return msgspec.json.decode(data, type=kind)
+        return decoder(kind).decode(data)
     except (ValueError, RecursionError) as error:  # msgspec.DecodeError is a ValueError
         raise UsageFault(f"{what}: {error}", reason="malformed", next_step="get an intact copy") from error
 

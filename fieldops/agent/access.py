@@ -15,6 +15,7 @@ from fieldops.agent.device import Device
 from fieldops.agent.lease import Lease
 from fieldops.audit.merkle import EMPTY_ROOT, verify_consistency
 from fieldops.audit.note import Checkpoint, cosign, open_checkpoint, origin, parse_origin, witness_name
+from fieldops.decoding import decoder
 from fieldops.errors import CheckFailed, DeviceCannot, NotAuthorised, PolicyRefused, UsageFault
 from fieldops.fleet import key_id
 from fieldops.policy import Actor, Decision, may
@@ -235,6 +236,6 @@ class _Outline(msgspec.Struct):
 
 def _kind(payload: bytes) -> str | None:
     try:
-        return msgspec.json.decode(payload, type=_Outline).step.kind
+        return decoder(_Outline).decode(payload).step.kind
     except (msgspec.DecodeError, RecursionError):
         return None

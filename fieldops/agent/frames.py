@@ -11,6 +11,8 @@ from typing import Any, BinaryIO
 
 import msgspec
 
+from fieldops.decoding import decoder
+
 HEADER_LIMIT = 8 << 20
 BODY_LIMIT = 64 << 20
 _LENGTH = struct.Struct(">I")
@@ -29,7 +31,7 @@ def pack(header: Header, body: bytes = b"") -> bytes:
 
 def _header(text: bytes) -> tuple[Header, int]:
     try:
-        header = msgspec.json.decode(text, type=Header)
+        header = decoder(Header).decode(text)
         size = header["body"]
     except (msgspec.DecodeError, KeyError) as error:
         raise PipeBroken("no frame") from error

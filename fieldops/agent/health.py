@@ -19,6 +19,7 @@ from fieldops.agent.frames import Header
 from fieldops.agent.serving import Served
 from fieldops.agent.transaction import Transaction
 from fieldops.agent.workers import WorkerGone, WorkerSaid
+from fieldops.decoding import decoder
 from fieldops.drift.sketch import Reference, Window
 from fieldops.edges.registry import Installed
 from fieldops.edges.telemetry import Telemetry
@@ -123,7 +124,7 @@ class Health:
         seen.requests, seen.taken = served.figures.requests, self._device.loop.time()
         found = await self._ask(served, {"op": "window"})
         if found is not None and found[1]:
-            window = msgspec.json.decode(found[1], type=Window)
+            window = decoder(Window).decode(found[1])
             if window.n:
                 await asyncio.to_thread(self._telemetry.add, served.model, served.version, window)
 
@@ -179,7 +180,7 @@ def _reference(device: Device, installed: Installed) -> Reference | None:
         return None
     try:
         data = (device.home.bundles / installed.manifest_sha256 / installed.manifest.sketch).read_bytes()
-        return msgspec.json.decode(data, type=Reference)
+        return decoder(Reference).decode(data)
     except (OSError, msgspec.DecodeError):
         return None  # told by digest_ok; a report without reference says that no drift can be told
 

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from fieldops.decoding import decoder
 from fieldops.errors import TRUST_REASONS, DeviceCannot, FieldopsError, TrustRefused
 
 JUDGE_S = 120.0
@@ -50,7 +51,7 @@ def judge(job: dict[str, Any]) -> Judgement:
             timeout=JUDGE_S,
             check=False,
         )
-        found = msgspec.json.decode(done.stdout, type=Judgement)
+        found = decoder(Judgement).decode(done.stdout)
     except (OSError, subprocess.TimeoutExpired, msgspec.DecodeError) as error:
         raise DeviceCannot(
             f"the device could not verify: {error}",

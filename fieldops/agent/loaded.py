@@ -13,6 +13,7 @@ from msgspec import Struct
 from fieldops.agent.frames import Header
 from fieldops.bundles.golden import Golden, decode_golden
 from fieldops.bundles.manifest import Manifest
+from fieldops.decoding import decoder
 from fieldops.drift.sketch import Reference
 from fieldops.edges.onnx import (
     Array,
@@ -113,7 +114,7 @@ class Loaded:
     def _observed(self) -> Observer | None:
         if self.manifest.sketch is None:
             return None
-        return Observer(msgspec.json.decode((self._folder / self.manifest.sketch).read_bytes(), type=Reference))
+        return Observer(decoder(Reference).decode((self._folder / self.manifest.sketch).read_bytes()))
 
     def _inputs(self) -> Tensors:
         return dict(self._golden.inputs) if self._golden else made_up_inputs(self.manifest)
@@ -121,7 +122,7 @@ class Loaded:
     def infer(self, body: bytes, deadline_s: float | None, large: bool) -> tuple[Header, bytes]:
         start = time.perf_counter()
         try:
-            request = msgspec.json.decode(body, type=_Request)
+            request = decoder(_Request).decode(body)
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
             raise _bad(f"no inference request: {error}") from error
         inputs = _tensors(request, self.manifest)

@@ -18,6 +18,7 @@ from fieldops.agent.records import done
 from fieldops.agent.shelf import Shelf
 from fieldops.bundles.manifest import Manifest
 from fieldops.bundles.trust import POLICY_CHANNEL
+from fieldops.decoding import decoder
 from fieldops.edges.disk import write_whole
 from fieldops.edges.registry import Change, Installed
 from fieldops.errors import DeviceCannot, TrustRefused
@@ -116,7 +117,7 @@ class Staging:
     def _stage(self, record: StepRecord, step: Stage, targets: list[SignedTarget], actor: str) -> None:
         device = self._device
         found = judge(self._job("bundle") | {"want": self._want(step)})
-        manifest = msgspec.json.decode(found.manifest, type=Manifest)
+        manifest = decoder(Manifest).decode(found.manifest)
         self._shelf.gather(step.manifest_sha256, [(t.base, t.sha256) for t in targets])
         slot = device.registry.slot(step.model)
         if slot is None or slot.state != "staging":
@@ -153,7 +154,7 @@ class Staging:
         shutil.rmtree(self._device.home.incoming(step_id), ignore_errors=True)
 
     def _plan(self, step_id: str) -> list[SignedTarget]:
-        return msgspec.json.decode((self._device.home.incoming(step_id) / "plan.json").read_bytes(), type=list[SignedTarget])
+        return decoder(list[SignedTarget]).decode((self._device.home.incoming(step_id) / "plan.json").read_bytes())
 
     def _here(self, target: SignedTarget) -> bool:
         """As a blob, or in place already as a target of the policy."""

@@ -32,6 +32,7 @@ from fieldops.bundles.trust import (
     refuse,
 )
 from fieldops.deadline import Deadline
+from fieldops.decoding import decoder
 from fieldops.edges.disk import storage_faults, write_whole
 from fieldops.edges.tuf_client import BUILT, TrustStore
 from fieldops.edges.usb import FolderSource, LooseMetadata
@@ -132,7 +133,7 @@ def _decode(text: bytes) -> Job:
     if len(text) > JOB_LIMIT_BYTES:
         raise UsageFault(f"a job of more than {JOB_LIMIT_BYTES} bytes", reason="bad_job", next_step="report this")
     try:
-        return msgspec.json.decode(text, type=Job)  # type: ignore[no-any-return]  # msgspec types unions as Any
+        return decoder(Job).decode(text)  # type: ignore[no-any-return]  # msgspec types unions as Any
     except (msgspec.DecodeError, RecursionError) as error:
         raise UsageFault(f"no job: {error}", reason="bad_job", next_step="report this") from error
 

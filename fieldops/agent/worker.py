@@ -18,6 +18,7 @@ import msgspec
 
 from fieldops.agent.frames import Header, PipeBroken, pack, read
 from fieldops.bundles.manifest import MANIFEST_FILE, Manifest
+from fieldops.decoding import decoder
 from fieldops.errors import DeviceCannot, FieldopsError, TrustRefused, UsageFault
 
 MEMORY_SLACK_BYTES = 256 << 20  # above what the bundle promises: a leak ends the worker, a measurement never does
@@ -125,7 +126,7 @@ def _manifest(folder: Path) -> Manifest:
     """The folder is named by the manifest's digest: what is decoded is what was signed. Raises TrustRefused."""
     try:
         data = (folder / MANIFEST_FILE).read_bytes()
-        manifest = msgspec.json.decode(data, type=Manifest)
+        manifest = decoder(Manifest).decode(data)
     except (OSError, msgspec.DecodeError) as error:
         raise TrustRefused(f"manifest: {error}", reason="missing", next_step="stage the version again") from error
     if hashlib.sha256(data).hexdigest() != folder.name:

@@ -11,6 +11,7 @@ from typing import Literal
 import msgspec
 from msgspec import Struct
 
+from fieldops.decoding import decoder
 from fieldops.errors import StorageFault
 from fieldops.wire import ENTRY_LIMIT
 
@@ -88,4 +89,4 @@ def encode_entry(entry: Entry) -> bytes:
 
 def decode_entry(data: bytes) -> Entry:
     """Raises msgspec.DecodeError. Unknown fields of later versions are ignored."""
-    return msgspec.json.decode(data, type=Entry)
+    return decoder(Entry).decode(data)

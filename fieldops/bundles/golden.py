@@ -19,6 +19,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
+from fieldops.decoding import decoder
 from fieldops.errors import UsageFault
 from fieldops.wire import refuse_duplicate_keys
 
@@ -74,7 +75,7 @@ def decode_golden(data: bytes) -> Golden:
     try:
         text = arrays.pop("meta").astype(np.uint8).tobytes()
         json.loads(text, object_pairs_hook=refuse_duplicate_keys)
-        meta = msgspec.json.decode(text, type=_Meta)
+        meta = decoder(_Meta).decode(text)
         labels = arrays.pop("labels")
     except KeyError as error:
         raise _bad(f"it has no array {error}") from error

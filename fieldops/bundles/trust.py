@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import msgspec
 from msgspec import Struct
 
-from fieldops.decoding import decoder
 from fieldops.bundles.manifest import MANIFEST_FILE, MANIFEST_LIMIT_BYTES, VERSION_PATTERN, Manifest
+from fieldops.decoding import decoder
 from fieldops.errors import TrustRefused, UsageFault
 from fieldops.wire import refuse_duplicate_keys
 
@@ -116,6 +116,10 @@ class Custom(Struct, frozen=True, kw_only=True):
     machines: list[str] = []
 
 
+# Worked out here, under the import's lock: msgspec does so at first use, where two threads at once crash the process.
+NOTHING_SIGNED = msgspec.convert({}, Custom)
+
+
 class Target(Struct, frozen=True, kw_only=True):
     """One signed target whose name has passed the rule. role: the delegated role that signed it."""
 
@@ -123,7 +127,7 @@ class Target(Struct, frozen=True, kw_only=True):
     sha256: str
     size: int
     role: str
-    custom: Custom = Custom()
+    custom: Custom = NOTHING_SIGNED
 
     @property
     def parts(self) -> TargetName:
@@ -141,7 +145,7 @@ def signed_target(name: str, *, sha256: str | None, size: int, role: str, custom
     if sha256 is None or not SHA256_HEX.fullmatch(sha256) or size < 0:
         raise refuse("malformed", f"{name} is signed without a usable SHA-256 and size")
     try:
-        known = msgspec.convert(custom if custom is not None else {}, Custom)
+        known = NOTHING_SIGNED if custom is None else msgspec.convert(custom, Custom)
     except msgspec.ValidationError as error:
         raise refuse("malformed", f"{name}: its signed facts are not understood: {error}") from error
     return Target(name=name, sha256=sha256, size=size, role=role, custom=known)

@@ -6,7 +6,6 @@ does the next thing it waits for, so a turn that failed in the middle is simply 
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ import httpx
 import msgspec
 
 from fieldops.deadline import Deadline
+from fieldops.decoding import decoder
 from fieldops.errors import DeadlinePassed, DeviceCannot, FieldopsError, LinkFault, LinkLost, MalformedReply, Unreachable
 from fieldops.fleet import DeviceEntry, DeviceId, Resources, key_id
 from fieldops.ports import Grant, OnProgress, Payload, Progress
@@ -163,33 +163,37 @@ class AgentDevice:
         progress: OnProgress | None = None,
     ) -> StepRecord:
         talk = _Conversation(self, grant, step, payload, progress or _silent)
+        lost: LinkLost | Unreachable | None = None
         while True:
             try:
+                if lost is not None:
+                    self._again(deadline)
                 record = talk.turn(deadline)
-            except (LinkLost, Unreachable) as lost:
+            except (LinkLost, Unreachable) as error:
                 if not talk.sent:
                     raise  # nothing was asked of the device yet, so there is nothing to find out
-                self._again(lost, deadline)
-                continue
-            if record.ended:
-                return record
+                lost = error
+            except DeadlinePassed as error:
+                if lost is None:
+                    raise
+                raise LinkLost(
+                    f"{lost.message}; not heard again in time, so what the device did is unknown",
+                    next_step=f"connect again and look: fieldops models {self._entry.name}",
+                    device=self._entry.name,
+                ) from error
+            else:
+                if record.ended:
+                    return record
+                lost = None
 
-    def _again(self, lost: LinkLost | Unreachable, deadline: Deadline) -> None:
-        """Make the link usable again, or at least wait a moment. Raises LinkLost when the deadline passes first."""
-        try:
-            deadline.check("the device", self._entry.name)
-        except DeadlinePassed as error:
-            raise LinkLost(
-                f"{lost.message}; not heard again in time, so what the device did is unknown",
-                next_step="connect again and look: fieldops models " + self._entry.name,
-                device=self._entry.name,
-            ) from error
+    def _again(self, deadline: Deadline) -> None:
+        """After a lost link: a moment's pause, then a new pipe where this end must make one."""
         deadline.cancel.wait(min(RETRY_S, deadline.left()))
+        deadline.check("the device", self._entry.name)
         if self._reconnect is not None:
-            with contextlib.suppress(LinkLost, Unreachable):  # the next turn meets the same and comes back here
-                new = self._reconnect(deadline)
-                old, self._pipe = self._pipe, new
-                old.close()
+            new = self._reconnect(deadline)
+            old, self._pipe = self._pipe, new
+            old.close()
 
     def sign_step(self, grant: Grant, step: Step, deadline: Deadline) -> bytes:
         """The envelope to post. The grant signs anew for each challenge; the step's id stays the same."""
@@ -268,7 +272,7 @@ class AgentDevice:
         if reply.status < 300:
             return
         try:
-            document = msgspec.json.decode(reply.body, type=ErrorDoc)
+            document = decoder(ErrorDoc).decode(reply.body)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise MalformedReply(
                 f"HTTP {reply.status} without a fieldops error",

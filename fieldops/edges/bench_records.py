@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from fieldops.decoding import decoder
 from fieldops.edges.disk import storage_faults, write_whole
 from fieldops.errors import UsageFault
 from fieldops.ports import Clock
@@ -66,6 +67,6 @@ class BenchRecords:
             names = [path.stem for path in self.folder.glob("*.json") if _ID.fullmatch(path.stem)]
         for name in sorted(names, key=lambda name: (name[:14], int(name[15:])), reverse=True):
             try:
-                yield msgspec.json.decode((self.folder / f"{name}.json").read_bytes(), type=Kept)
+                yield decoder(Kept).decode((self.folder / f"{name}.json").read_bytes())
             except (OSError, msgspec.DecodeError):
                 continue

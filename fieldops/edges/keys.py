@@ -31,6 +31,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from fieldops.decoding import decoder
 from fieldops.errors import NotAuthorised, StorageFault, UsageFault
 from fieldops.fleet import LaptopId, key_id
 from fieldops.policy import Actor
@@ -554,8 +555,8 @@ class PersonFile:
     def _kept(self, journal: Journal, now: float, person: str) -> Session | None:
         """The session on disk while it is this person's, this log's, and good for a minute more; a torn file is none."""
         try:
-            session = msgspec.json.decode(self.cache.read_bytes(), type=Session)
-            body = msgspec.json.decode(session.body, type=SessionBody)
+            session = decoder(Session).decode(self.cache.read_bytes())
+            body = decoder(SessionBody).decode(session.body)
             signer = sshsig_verify(session.signature, SESSION_NAMESPACE, session.body.encode())
         except (OSError, msgspec.DecodeError, UnicodeDecodeError, UsageFault, binascii.Error):
             return None

@@ -18,6 +18,7 @@ import msgspec
 from msgspec import Struct
 
 from fieldops.bundles.manifest import Manifest
+from fieldops.decoding import decoder
 from fieldops.errors import DeviceCannot, StorageFault
 from fieldops.slots import Slot
 from fieldops.steps import Step
@@ -137,7 +138,7 @@ class Registry:
                 raise _broken(self._path, error) from error
 
     def _all(self, kind: type[T], sql: str, *values: object) -> list[T]:
-        return [msgspec.json.decode(row[0], type=kind) for row in self._rows(sql, *values)]
+        return [decoder(kind).decode(row[0]) for row in self._rows(sql, *values)]
 
     def _one(self, kind: type[T], sql: str, *values: object) -> T | None:
         found = self._all(kind, sql, *values)
@@ -176,7 +177,7 @@ class Registry:
         """(entries with seq > after, oldest first; highest seq there is)."""
         rows = self._rows("SELECT seq, body FROM journal WHERE seq > ? ORDER BY seq LIMIT ?", after, limit)
         newest = self._rows("SELECT coalesce(max(seq), 0) FROM journal")[0][0]
-        entries = [msgspec.structs.replace(msgspec.json.decode(body, type=JournalEntry), seq=seq) for seq, body in rows]
+        entries = [msgspec.structs.replace(decoder(JournalEntry).decode(body), seq=seq) for seq, body in rows]
         return entries, int(newest)
 
     def laptops(self) -> list[Laptop]:

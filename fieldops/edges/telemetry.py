@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 
+from fieldops.decoding import decoder
 from fieldops.drift.sketch import Window
 from fieldops.errors import StorageFault
 
@@ -61,4 +62,4 @@ class Telemetry:
             rows = self._connection.execute(
                 "SELECT body FROM windows WHERE model = ? AND version = ? ORDER BY id", (model, version)
             ).fetchall()
-        return [msgspec.json.decode(row[0], type=Window) for row in rows]
+        return [decoder(Window).decode(row[0]) for row in rows]

@@ -38,6 +38,7 @@ from fieldops.bundles.trust import (
     refuse,
 )
 from fieldops.deadline import Deadline
+from fieldops.decoding import decoder
 from fieldops.edges.blobs import BlobCache
 from fieldops.edges.disk import storage_faults, sync_folder, write_whole
 from fieldops.edges.locks import exclusive
@@ -234,17 +235,22 @@ class TrustStore:
         *,
         channel: str | None = None,
         progress: OnProgress | None = None,
+        reread: bool = False,
     ) -> TrustedBundle:
         wanted = bundle_ref(ref)
         with self._held(deadline):
             verified, outdated = self._advance(source, deadline, bring_policy=True)
             bundle = self.signed_bundle(verified, wanted, channel, source, outdated=outdated)
             check_usable(bundle)
-            return self._bring(bundle, source, deadline, progress)
+            if reread:
+                self._reread_policy(verified, source, deadline)
+            return self._bring(bundle, source, deadline, progress, reread=reread)
 
     # --- one bundle -------------------------------------------------------------------------------------------------
 
-    def _bring(self, bundle: SignedBundle, source: Source, deadline: Deadline, progress: OnProgress | None) -> TrustedBundle:
+    def _bring(
+        self, bundle: SignedBundle, source: Source, deadline: Deadline, progress: OnProgress | None, *, reread: bool
+    ) -> TrustedBundle:
         check_sizes(bundle.files)
         total = bundle.size_bytes
         # The manifest first: what disagrees with it is refused before gigabytes are copied.
@@ -258,7 +264,10 @@ class TrustStore:
                 if progress:
                     progress(Progress("copy", base + have, total))
 
-            self.blobs.copy(source, target, deadline, tell)
+            if reread and self.blobs.holds(target):
+                self.blobs.compare(source, target, deadline, tell)
+            else:
+                self.blobs.copy(source, target, deadline, tell)
             done += target.size
             if manifest is None:
                 manifest = check_manifest(self.blobs.read(target), bundle)
@@ -341,6 +350,10 @@ class TrustStore:
             except TrustRefused as error:
                 if not (outdated and error.reason == "missing"):
                     raise
+
+    def _reread_policy(self, verified: Verified, source: Source, deadline: Deadline) -> None:
+        for target in policy_targets_in(verified.targets):
+            self.blobs.compare(source, target, deadline)
 
     def _keep(self, verified: Verified, state: _State | None) -> None:
         """Power may go at any line: new versioned files first, then the timestamp that names them, then the summary."""
@@ -520,7 +533,7 @@ def _metadata_files(folder: Path) -> dict[str, bytes]:
 
 def _decode_state(data: bytes, path: Path) -> _State:
     try:
-        state = msgspec.json.decode(data, type=_State)
+        state = decoder(_State).decode(data)
     except (msgspec.DecodeError, RecursionError) as error:
         raise StorageFault(
             f"{path} is damaged: {error}", reason="corrupt", next_step=f"move {path} away; the next stick rebuilds it"

@@ -38,6 +38,7 @@ from tuf.api.metadata import (
 
 from fieldops.bundles.manifest import MANIFEST_FILE, FileEntry, Manifest
 from fieldops.bundles.trust import POLICY_CHANNEL, BundleRef, Custom, bundle_ref, refuse, target_name
+from fieldops.decoding import decoder
 from fieldops.edges.disk import storage_faults, sync_folder, write_whole
 from fieldops.edges.usb import REPOSITORY_FOLDER
 from fieldops.errors import UsageFault
@@ -311,7 +312,7 @@ class ReleaseRepo:
 
     def _until(self, role: str) -> dt.datetime:
         path = self.repo / "validity.json"
-        days = msgspec.json.decode(path.read_bytes(), type=dict[str, int]) if path.exists() else {}
+        days = decoder(dict[str, int]).decode(path.read_bytes()) if path.exists() else {}
         return self._at() + dt.timedelta(days=days.get(role, PLAN[role].days))
 
     def _signers(self, role: str, names: Sequence[str] | None) -> list[CryptoSigner]:

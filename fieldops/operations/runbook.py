@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from fieldops.audit.entry import Result, Status, Subject
 from fieldops.deadline import Deadline
+from fieldops.decoding import decoder
 from fieldops.errors import PolicyRefused, TrustRefused, UsageFault
 from fieldops.operations.gate import Gate, Words
 from fieldops.operations.runbook_actions import Connect, perform
@@ -130,7 +131,7 @@ def run(
     on_action: OnAction | None = None,
 ) -> RunReport:
     """Run or resume: what the record holds is sent to the engine again, then it goes on."""
-    lines = [msgspec.json.decode(line, type=_Line) for line in record.lines()]
+    lines = [decoder(_Line).decode(line) for line in record.lines()]
     report = status(record)
     if report.outcome is not None:
         return report
@@ -190,7 +191,7 @@ def run(
 def status(record: RunRecord) -> RunReport:
     """What a run did so far. Raises UsageFault when the record is no run."""
     try:
-        lines = [msgspec.json.decode(line, type=_Line) for line in record.lines()]
+        lines = [decoder(_Line).decode(line) for line in record.lines()]
     except msgspec.DecodeError as error:
         raise UsageFault(f"run {record.id}: {error}", reason="bad_file", next_step="begin a new run") from error
     if not lines or not isinstance(lines[0], _Begin):
