@@ -17,7 +17,7 @@ from fieldops.deadline import Deadline
 from fieldops.edges.agent_api import AgentDevice, Pipe
 from fieldops.edges.known_hosts import KnownHosts
 from fieldops.edges.ssh import SshLink, connect
-from fieldops.errors import DeviceCannot, LinkFault, MalformedReply, NotAuthorised
+from fieldops.errors import DeviceCannot, MalformedReply, NotAuthorised, Unreachable
 from fieldops.fleet import DeviceEntry, DeviceId, Resources, key_id
 from fieldops.ports import Grant, OnProgress, Payload
 from fieldops.steps import Step
@@ -205,9 +205,9 @@ def ssh_device(
         link, pipe = open_pipe(until)
         if pipe is None:
             link.close()
-            raise LinkFault(
+            raise Unreachable(  # it may be starting again: asked until the deadline
                 "its agent is not running any more",
-                reason="no_agent",
+                phase="open",
                 next_step="look at the device: fieldops-agent status",
                 device=entry.name,
             )
