@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -45,6 +48,16 @@ def test_t_is_the_largest_count_that_the_binomial_tail_allows(n: int, share: flo
     t = discarded(n, share)
     assert t == 0 or tail(t) <= 0.01
     assert tail(max(t, 1) + (1 if t else 0)) > 0.01
+
+
+RUNS = json.loads((Path(__file__).parent / "loadgen.json").read_text())
+
+
+@pytest.mark.parametrize("run", RUNS, ids=["200", "700"])
+def test_estimates_are_those_mlperf_loadgen_printed_for_its_own_latencies(run: dict[str, Any]) -> None:
+    """Recorded from mlcommons-loadgen 6.0.17, single stream, with a stand-in that sleeps."""
+    for share, name in ((0.9, "90.0"), (0.99, "99.0")):
+        assert percentile(run["latencies_ns"], share) == run["estimates"].get(name)
 
 
 @given(st.lists(st.floats(0.001, 1e4), min_size=64, max_size=800))
