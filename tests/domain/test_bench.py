@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fieldops.bench import (
@@ -60,6 +60,7 @@ def test_estimates_are_those_mlperf_loadgen_printed_for_its_own_latencies(run: d
         assert percentile(run["latencies_ns"], share) == run["estimates"].get(name)
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0.001, 1e4), min_size=64, max_size=800))
 def test_a_percentile_depends_on_no_order_and_is_never_below_the_plain_one(samples: list[float]) -> None:
     estimate = percentile(samples, 0.9)

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fieldops.drift import count as counting
@@ -50,6 +50,7 @@ NORMAL = reference_of(np.random.default_rng(1).normal(size=(5000, 1)))
 any_value = st.floats(allow_nan=True, allow_infinity=True, width=64)
 
 
+@settings(deadline=None)
 @given(st.lists(any_value, max_size=60), st.lists(any_value, max_size=60))
 def test_every_value_falls_into_one_cell_and_counts_add_up(first: list[float], second: list[float]) -> None:
     edges = [-1.0, 0.0, 0.5, 2.0]
@@ -94,6 +95,7 @@ def test_features_of_a_request_survive_what_is_no_number() -> None:
 # --- windows -------------------------------------------------------------------------------------------------------------
 
 
+@settings(deadline=None)
 @given(st.lists(st.lists(st.integers(0, 9), min_size=4, max_size=4), min_size=1, max_size=8), st.randoms(use_true_random=False))
 def test_merging_is_exact_in_any_order_and_grouping(cells: list[list[int]], random: object) -> None:
     windows = [Window(started=float(i), ended=i + 1.0, n=sum(each), counts={"f": each}) for i, each in enumerate(cells)]
