@@ -49,6 +49,11 @@ def candidate_key(candidate: Candidate) -> str:
     return f"{candidate.source}|{candidate.channel}|{candidate.ref}"
 
 
+def candidate_order(candidate: Candidate) -> tuple[bool, str, int]:
+    """Usable ones first, the newest of a model on top."""
+    return bool(candidate.reason), candidate.model, -candidate.counter
+
+
 def stages(current: str, width: int, glyphs: Glyphs) -> Content:
     """`1 pick > [2 verify] > 3 plan > 4 apply > 5 trial`"""
     parts: list[Part] = [" "]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from math import isfinite
 
 from textual.content import Content
 
@@ -19,6 +20,7 @@ from fieldops.wire import Check, SlotStatus, VersionInfo
 
 TABS = ("resources", "drift", "models")
 LABEL = 7
+WIDE_TITLE = 100  # columns from which the address stands in the header
 _VERDICT_TONES: dict[str, Tone] = {"ok": "ok", "data": "warn", "hardware": "warn", "both": "fail", "unknown": "muted"}
 _VERDICT_TEXTS = {
     "ok": "inputs look like at release; the hardware keeps its figures",
@@ -39,14 +41,15 @@ def tabs(current: str, width: int) -> Content:
     return line(*parts).truncate(width)
 
 
-def title_parts(sight: Sight, now: float) -> list[Part]:
+def title_parts(sight: Sight, now: float, width: int) -> list[Part]:
     """State, link and age for the header row."""
     snapshot = sight.snapshot
     age = sight.age(now)
     parts: list[Part] = [(sight.state if snapshot else "not asked yet", tone_of(sight.state))]
     if snapshot is not None:
         address = sight.entry.lan if snapshot.link == "lan" else sight.entry.ssh
-        parts.append(f"{snapshot.link} {address}" if address and snapshot.link != "-" else f"link {snapshot.link}")
+        room = width >= WIDE_TITLE and address is not None and snapshot.link != "-"
+        parts.append(f"{snapshot.link} {address}" if room else f"link {snapshot.link}")
         stale = age is None or age > figures.STALE_AFTER_S
         parts.append(
             (
@@ -238,13 +241,15 @@ def _features(diagnosis: Diagnosis, width: int, glyphs: Glyphs) -> list[Content]
     room = max(8, min(40, width - 20 - 9 - 9 - 8 - 3))
     lines = [line((f"{'FEATURE':<20}{'NOW':>8} {'LIMIT':>8}  {'STATE':<6}  {'TREND':<{room}}", "muted")).truncate(width)]
     for each in diagnosis.features:
-        shifted: tuple[str, Tone] = ("SHIFT ", "warn") if each.shifted else ("ok    ", "ok")
-        top = max([each.threshold * 1.5, *each.history], default=1.0)
+        judged = isfinite(each.threshold)  # without a finite limit there were too few bins to compare
+        word: tuple[str, Tone] = ("SHIFT ", "warn") if each.shifted else ("ok    ", "ok") if judged else ("-     ", "muted")
+        limit = f"{each.threshold:.3f}" if judged else figures.UNKNOWN
+        top = max([each.threshold * 1.5 if judged else 0.1, *each.history])
         lines.append(
             line(
                 f"{figures.clip(figures.clean(each.name), 19, glyphs):<20}{each.statistic:>8.3f} ",
-                (f"{each.threshold:>8.3f}  ", "muted"),
-                shifted,
+                (f"{limit:>8}  ", "muted"),
+                word,
                 "  ",
                 (figures.spark(each.history, room, glyphs, high=top), "warn" if each.shifted else "accent"),
             ).truncate(width)

@@ -13,13 +13,13 @@ from fieldops.tui.snapshots import Sight, memory_pct
 
 COLUMNS = (
     Column("ST", 4),
-    Column("DEVICE", 13, grows=2),
-    Column("SITE", 8, grows=1),
+    Column("DEVICE", 11, grows=2),
+    Column("SITE", 11, grows=1),
     Column("LINK", 4),
     Column("CPU", 4, right=True),
     Column("MEM", 4, right=True),
     Column("TEMP", 4, right=True),
-    Column("MODEL", 15, grows=2),
+    Column("MODEL", 14, grows=2),
     Column("DRIFT", 5),
     Column("SEEN", 6, right=True),
 )

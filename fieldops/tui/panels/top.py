@@ -41,7 +41,7 @@ def fleet(
         ("fieldops", "title"),
         f" {glyphs.dot} ",
         ("Fleet", "strong"),
-        f" {glyphs.dot} {total}{' devices' if width >= 100 else ''} ",
+        f" {total}{' devices' if width >= 100 else ''} ",
     ]
     for state in WORST_FIRST:
         if counted.get(state):

@@ -9,6 +9,7 @@ from textual.binding import BindingType
 from textual.content import Content
 from textual.widgets import Input
 
+from fieldops.tui import figures
 from fieldops.tui.commands import bindings
 from fieldops.tui.panels import top
 from fieldops.tui.panels import trail as panel
@@ -83,7 +84,7 @@ class AuditScreen(View):
 
     def top(self, width: int) -> Content:
         app = self.console_app
-        return top.titled("Audit", [app.actor], [], app.site.now(), width, app.glyphs)
+        return top.titled("Audit", [figures.clip(app.actor, 24, app.glyphs)], [], app.site.now(), width, app.glyphs)
 
     # --- commands --------------------------------------------------------------------------------------------------------------
 

@@ -118,7 +118,7 @@ class DeviceScreen(View):
         app = self.console_app
         now = app.site.now()
         right: list[str | tuple[str, object]] = [("PAUSED", "warn")] if app.paused else []
-        return top.titled(self._sight.entry.name, panel.title_parts(self._sight, now), right, now, width, app.glyphs)  # type: ignore[arg-type]
+        return top.titled(self._sight.entry.name, panel.title_parts(self._sight, now, width), right, now, width, app.glyphs)  # type: ignore[arg-type]
 
     def on_line_table_highlighted(self, message: LineTable.Highlighted) -> None:
         message.stop()

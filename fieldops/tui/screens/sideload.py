@@ -188,7 +188,7 @@ class SideloadScreen(View):
         now = app.site.now()
         from fieldops.tui.panels.device import title_parts
 
-        parts: list[Part] = [(self._sight.entry.name, "strong"), *title_parts(self._sight, now)]
+        parts: list[Part] = [(self._sight.entry.name, "strong"), *title_parts(self._sight, now, width)]
         return top.titled("Sideload", parts, [], now, width, app.glyphs)
 
     def on_line_table_highlighted(self, message: LineTable.Highlighted) -> None:
@@ -205,7 +205,7 @@ class SideloadScreen(View):
 
         def found(candidates: list[Candidate]) -> None:
             self._candidates = {panel.candidate_key(each): each for each in candidates}
-            usable_first = sorted(self._candidates, key=lambda key: bool(self._candidates[key].reason))
+            usable_first = sorted(self._candidates, key=lambda key: panel.candidate_order(self._candidates[key]))
             self.table.set_empty("no stick with signed bundles found; plug one in, then press r")
             self.table.set_rows(usable_first)
             self.table.redraw_changed()
