@@ -330,8 +330,12 @@ class Trust(Protocol):
         *,
         channel: str | None = None,
         progress: OnProgress | None = None,
+        reread: bool = False,
     ) -> TrustedBundle:
-        """Verify and copy one bundle in one read of the source; resumes a copy cut off before. ref: MODEL@VERSION."""
+        """Verify and copy one bundle in one read of the source; resumes a copy cut off before. ref: MODEL@VERSION.
+
+        What is here already is not read again, unless reread says that the source itself is to be judged.
+        """
 
     def policy(self) -> PolicyDocument:
         """NO_POLICY before the first refresh that brought one."""

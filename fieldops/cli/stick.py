@@ -89,6 +89,7 @@ def verify(
                 call.deadline(),
                 channel=each.channel,
                 progress=progress_of(f"{each.ref} from {source.name}"),
+                reread=True,
             )
         except TrustRefused as error:
             return _bundle(each, error)

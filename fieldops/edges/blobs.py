@@ -90,6 +90,17 @@ class BlobCache:
             sync_folder(path.parent)
         return path
 
+    def compare(self, source: Source, target: Target, deadline: Deadline, on_bytes: OnBytes | None = None) -> None:
+        """Read a file of the source to its end and keep nothing. Raises TrustRefused as `copy` does."""
+        digest = hashlib.sha256()
+        have = 0
+        for chunk in source.chunks(target.path, 0):
+            have = _within(have + len(chunk), source, target, deadline)
+            digest.update(chunk)
+            if on_bytes:
+                on_bytes(have)
+        _whole(have, digest.hexdigest(), source, target)
+
     def gather(self, name: str, files: Iterable[tuple[str, str]]) -> Path:
         """`bundles/<name>/` with the blobs under their base names. files: (base name, sha256) of copies that are here."""
         folder = self.folder / "bundles" / name
@@ -109,19 +120,28 @@ def _fill(part: Path, source: Source, target: Target, deadline: Deadline, on_byt
         digest, have = _resume(file, target.size)
         if have < target.size or target.size == 0:
             for chunk in source.chunks(target.path, have):
-                deadline.check(f"{target.name} from {source.name}")
-                have += len(chunk)
-                if have > target.size:
-                    raise refuse("too_long", f"{target.name} on {source.name} is longer than the {target.size} bytes signed")
+                have = _within(have + len(chunk), source, target, deadline)
                 digest.update(chunk)
                 file.write(chunk)
                 if on_bytes:
                     on_bytes(have)
         file.flush()
         os.fsync(file.fileno())
+    _whole(have, digest.hexdigest(), source, target)
+
+
+def _within(have: int, source: Source, target: Target, deadline: Deadline) -> int:
+    """have, while the caller waits and no more came than was signed."""
+    deadline.check(f"{target.name} from {source.name}")
+    if have > target.size:
+        raise refuse("too_long", f"{target.name} on {source.name} is longer than the {target.size} bytes signed")
+    return have
+
+
+def _whole(have: int, sha256: str, source: Source, target: Target) -> None:
     if have < target.size:
         raise refuse("hash_mismatch", f"{target.name} on {source.name} is cut off: {have} of {target.size} bytes")
-    if digest.hexdigest() != target.sha256:
+    if sha256 != target.sha256:
         raise refuse("hash_mismatch", f"{target.name} on {source.name} is not the file that was signed")
 
 

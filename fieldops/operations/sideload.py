@@ -58,11 +58,15 @@ def fetch(
     channel: str | None = None,
     words: Words = Words(),
     progress: OnProgress | None = None,
+    reread: bool = False,
 ) -> TrustedBundle:
-    """The verified copy of MODEL@VERSION. A refusal is noted in the log, then rises as TrustRefused."""
+    """The verified copy of MODEL@VERSION. A refusal is noted in the log, then rises as TrustRefused.
+
+    reread: read every byte of the source, also of what this laptop holds a verified copy of.
+    """
     model, _, version = ref.partition("@")
     try:
-        bundle = trust.fetch(source, ref, deadline, channel=channel, progress=progress)
+        bundle = trust.fetch(source, ref, deadline, channel=channel, progress=progress, reread=reread)
     except TrustRefused as error:
         gate.note(
             "stick.verify",

@@ -180,6 +180,50 @@ def test_cancelling_leaves_a_copy_that_goes_on(world: World) -> None:
     assert laptop.fetch(world.stick.source).manifest.version == "1.1.0"
 
 
+def test_a_stick_is_judged_by_its_own_bytes_when_that_is_asked(world: World) -> None:
+    """Verifying a stick must not be answered from the copies of a better one."""
+    laptop = world.laptop()
+    laptop.fetch(world.stick.source)
+    source = CountedSource(world.stick.source)
+    bundle = laptop.fetch(source, reread=True)
+    assert sum(size for path, size in source.read_bytes.items() if path.endswith(".onnx")) == sum(
+        e.size for e in bundle.manifest.files
+    )
+    kept = laptop.files()
+    for harm, reason in HARMS:
+        stick = world.export(f"harmed-{reason}")
+        harm(stick)
+        with pytest.raises(TrustRefused) as caught:
+            laptop.fetch(stick.source, reread=True)
+        assert caught.value.reason == reason
+        assert laptop.fetch(stick.source).manifest_sha256 == bundle.manifest_sha256
+        assert {name: data for name, data in laptop.files().items() if name.startswith("cache/")} == {
+            name: data for name, data in kept.items() if name.startswith("cache/")
+        }
+
+
+def flip_policy(stick: Stick) -> None:
+    (path,) = (stick.root / "targets/policy/runbooks/greet").iterdir()
+    path.write_bytes(b"id: evil!\n"[: path.stat().st_size])
+
+
+HARMS: list[tuple[Callable[[Stick], object], str]] = [
+    (lambda stick: stick.payload("core.onnx").write_bytes(b"short"), "hash_mismatch"),
+    (lambda stick: stick.payload("large.onnx").write_bytes(b"l" * 400_000), "too_long"),
+    (lambda stick: stick.payload("manifest.json").unlink(), "missing"),
+]
+
+
+def test_a_policy_file_is_judged_too_when_a_stick_is_verified(world: World) -> None:
+    laptop = world.laptop()
+    laptop.fetch(world.stick.source)
+    flip_policy(world.stick)
+    assert laptop.fetch(world.stick.source).manifest.version == "1.1.0"
+    with pytest.raises(TrustRefused) as caught:
+        laptop.fetch(world.stick.source, reread=True)
+    assert caught.value.reason == "hash_mismatch"
+
+
 def test_an_overtaken_stick_still_carries_what_is_still_signed(world: World) -> None:
     laptop = world.laptop(knows_first=False)
     facts = laptop.store.refresh(world.stick.source, laptop.deadline)

@@ -20,7 +20,6 @@ from fieldops.errors import TRUST_REASONS
 # tests are no package: conftest's names come through fixtures and these annotations
 World = Any
 NOW = 1_800_000_000.0
-START = "import sys; from fieldops.agent.verify import run; sys.exit(run([]))"
 
 
 @dataclass
@@ -295,7 +294,7 @@ def test_the_child_process_prints_one_document_and_ends_well(device: Device, bun
     job = {"op": "metadata", "trust": str(device.home / "trust"), "incoming": incoming, "now": NOW, "want": want(bundle)}
     for change, ok in (({}, True), ({"floors": {"digits": 99}}, False)):
         done = subprocess.run(
-            [sys.executable, "-W", "error", "-c", START],
+            [sys.executable, "-W", "error", "-m", "fieldops.agent", "verify"],
             input=json.dumps(job | change).encode(),
             capture_output=True,
             timeout=60,
