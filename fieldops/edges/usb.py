@@ -57,9 +57,9 @@ class FolderSource:
 
     def _open(self, path: str) -> int:
         full = self.root / path
-        base = os.path.realpath(self.root)
-        # realpath resolves folders on the way; the last component must be no link at all.
-        if os.path.commonpath([base, os.path.realpath(full)]) != base or ".." in Path(path).parts:
+        # Folders on the way may be links, as long as they stay inside; the file itself must be none at all.
+        inside = Path(os.path.realpath(full)).is_relative_to(os.path.realpath(self.root))
+        if not inside or ".." in Path(path).parts:
             raise refuse("not_regular_file", f"{path} leads out of {self.root}")
         if full.is_symlink():
             raise refuse("not_regular_file", f"{path} on {self.root} is a link")
