@@ -79,7 +79,7 @@ Home = Annotated[
 ]
 
 
-@app.callback(epilog="Without a verb: the console. Every verb has --help. Exit codes: docs/exit-codes.md.")
+@app.callback(epilog="Without a verb: the console. Every verb has --help. More: docs/cli.md.")
 def fieldops(
     context: typer.Context,
     home: Home = None,
