@@ -38,6 +38,7 @@ RATE = 5.0  # requests a second of each device; fewer when the plant is large
 BATCH = 1  # images a request: a camera sends what it sees
 CHILD_S = 60.0  # for one process to be ready
 STORE_S = 30.0
+RUNTIME_PREFIX = "fo-"
 
 Tell = Callable[[str], None]
 
@@ -152,8 +153,10 @@ def running(folder: Path, cameras: tuple[Camera, ...], deadline: Deadline, tell:
     """Start the plant, and end all of it afterwards, however the caller leaves."""
     known = addresses.read(folder / "demo.json")
     with ExitStack() as stack:
-        runtime = Path(tempfile.mkdtemp(prefix="fo-"))  # short: a unix socket's path has at most 107 bytes
+        _sweep(folder / "runtime")
+        runtime = Path(tempfile.mkdtemp(prefix=RUNTIME_PREFIX))  # short: a unix socket's path has at most 107 bytes
         stack.callback(shutil.rmtree, runtime, ignore_errors=True)
+        write_whole(folder / "runtime", str(runtime).encode())
         laptop = stack.enter_context(Laptop(folder / "home"))
         centre = Centre(folder / "store", folder / "logs" / "store.log", known.get("store", 0))
         stack.callback(centre.close)
@@ -169,6 +172,16 @@ def running(folder: Path, cameras: tuple[Camera, ...], deadline: Deadline, tell:
         document = {**fleet.document(), "ports": fleet.ports}
         write_whole(folder / "demo.json", json.dumps(document, indent=1).encode(), 0o644)
         yield fleet
+
+
+def _sweep(note: Path) -> None:
+    """The sockets' folder of a demo that was killed; this one holds the lock, so nobody uses it."""
+    try:
+        left = Path(note.read_text("utf-8"))
+    except OSError:
+        return
+    if left.name.startswith(RUNTIME_PREFIX) and left.parent == Path(tempfile.gettempdir()):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def _started(fleet: Fleet) -> list[children.Child]:
