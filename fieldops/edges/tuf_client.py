@@ -451,9 +451,13 @@ class TrustStore:
             yield
 
     def _sweep(self) -> None:
-        """Scratch folders of a run that was cut off."""
-        for path in self.folder.glob(".verify-*"):
-            shutil.rmtree(path, ignore_errors=True)
+        """What a run that was cut off left: scratch folders, and files that never got their names."""
+        with storage_faults(self.folder):
+            for path in self.folder.glob(".verify-*"):
+                shutil.rmtree(path, ignore_errors=True)
+            for pattern in (".*.part", "metadata/.*.part"):
+                for path in self.folder.glob(pattern):
+                    path.unlink()
 
 
 # --- small facts -------------------------------------------------------------------------------------------------------
