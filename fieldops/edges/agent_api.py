@@ -42,7 +42,7 @@ from fieldops.wire import (
     unb64,
 )
 
-QUIET_S = 10.0  # how long one answer may take before the link counts as lost
+QUIET_S = 9.0  # how long one answer may take before the link counts as lost
 HASHING_S = 60.0  # the device checks and fsyncs a whole payload before it answers its last byte
 WAIT_S = 2.0  # one turn of waiting for a record; also how soon a cancel is noticed
 RETRY_S = 0.5

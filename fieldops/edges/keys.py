@@ -32,6 +32,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from fieldops.decoding import decoder
+from fieldops.edges.disk import storage_faults, sync_folder, write_whole
 from fieldops.errors import NotAuthorised, StorageFault, UsageFault
 from fieldops.fleet import LaptopId, key_id
 from fieldops.policy import Actor
@@ -55,28 +56,11 @@ _TOUCH_S = 60  # how long `ssh-keygen` may wait for a person to touch a hardware
 # --- files ---------------------------------------------------------------------------------------------------------------
 
 
-def _storage(path: Path, error: OSError, what: str) -> StorageFault:
-    return StorageFault(
-        f"{what} {path}: {error.strerror or error}",
-        reason="io_error",
-        next_step=f"check the disk and who may read {path.parent}",
-    )
-
-
-def _fsync_folder(folder: Path) -> None:
-    if os.name == "nt":  # a folder cannot be opened there; the rename is journaled by NTFS
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _write_once(path: Path, data: bytes, mode: int = 0o600) -> None:
-    """Put a whole, durable file at `path` unless there is one. Power loss leaves the file or nothing, plus a dot file."""
+def _write_once(path: Path, data: bytes) -> None:
+    """Put a whole, durable 0600 file at `path` unless there is one. Power loss leaves the file or nothing, plus a dot file."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    part = _part(path, data, mode)
+    part = path.with_name(f".{path.name}.{secrets.token_hex(6)}.part")
+    write_whole(part, data, 0o600)
     try:
         with contextlib.suppress(FileExistsError):
             os.link(part, path)  # never replaces: of two processes that start at once one wins and both read its key
@@ -85,24 +69,7 @@ def _write_once(path: Path, data: bytes, mode: int = 0o600) -> None:
             part.rename(path)
     finally:
         part.unlink(missing_ok=True)
-    _fsync_folder(path.parent)
-
-
-def _replace(path: Path, data: bytes, mode: int = 0o600) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    part = _part(path, data, mode)
-    part.replace(path)
-    _fsync_folder(path.parent)
-
-
-def _part(path: Path, data: bytes, mode: int) -> Path:
-    part = path.with_name(f".{path.name}.{secrets.token_hex(6)}.part")
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    return part
+    sync_folder(path.parent)
 
 
 # --- laptop and agent ----------------------------------------------------------------------------------------------------
@@ -127,12 +94,10 @@ class Ed25519Signer:
     @classmethod
     def load_or_create(cls, path: Path) -> Ed25519Signer:
         """The key at `path` (PKCS#8 PEM, 0600), made there when there is none. Raises StorageFault."""
-        try:
+        with storage_faults(path):
             if not path.exists():
                 _write_once(path, cls.generate().private_pem())
             data = path.read_bytes()
-        except OSError as error:
-            raise _storage(path, error, "key") from error
         try:
             private = serialization.load_pem_private_key(data, password=None)
         except (ValueError, TypeError, UnsupportedAlgorithm) as error:
@@ -206,11 +171,9 @@ def self_signed_certificate(signer: Ed25519Signer, name: str) -> str:
 def certificate_file(signer: Ed25519Signer, name: str, path: Path) -> Path:
     """The certificate at `path`, written when it is not there or another key's (TLS libraries want files)."""
     pem = self_signed_certificate(signer, name).encode("ascii")
-    try:
+    with storage_faults(path):
         if not path.exists() or path.read_bytes() != pem:
-            _replace(path, pem, 0o644)
-    except OSError as error:
-        raise _storage(path, error, "certificate") from error
+            write_whole(path, pem, 0o644)
     return path
 
 
@@ -352,12 +315,8 @@ def ssh_keygen(path: Path, comment: str = "") -> str:
     private = Ed25519PrivateKey.generate()
     pem = private.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption())
     line = private.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH).decode()
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _replace(path, pem)
-        _replace(path.with_name(path.name + ".pub"), f"{line} {comment}".rstrip().encode() + b"\n", 0o644)
-    except OSError as error:
-        raise _storage(path, error, "key") from error
+    write_whole(path, pem, 0o600)
+    write_whole(path.with_name(path.name + ".pub"), f"{line} {comment}".rstrip().encode() + b"\n", 0o644)
     return ssh_fingerprint(line)
 
 
@@ -546,10 +505,7 @@ class PersonFile:
         passphrase = self.passphrase() if self.passphrase is not None else None
         signature = sshsig_sign(self.key, SESSION_NAMESPACE, text, passphrase)
         session = Session(body=text.decode(), signature=signature)
-        try:
-            _replace(self.cache, encode(session))
-        except OSError as error:
-            raise _storage(self.cache, error, "session") from error
+        write_whole(self.cache, encode(session), 0o600)
         return session
 
     def _kept(self, journal: Journal, now: float, person: str) -> Session | None:

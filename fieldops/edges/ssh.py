@@ -58,7 +58,7 @@ logging.getLogger("paramiko").propagate = False
 
 SLICE = 32_704  # what fits one packet of sshd's 32 KiB; larger writes copy their tail again and again
 OUTPUT_LIMIT = 8 << 20  # of each of stdout and stderr; the rest is read and dropped
-SEND_BUFFER = 1 << 20
+SEND_BUFFER = 4 << 20
 
 PING_S = 2.5  # silence after which the other side is asked for a sign of life
 SILENCE_S = 7.5  # silence after which the link is dead: stalls of 5 s pass, a cut is noticed within 10 s
