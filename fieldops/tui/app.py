@@ -350,6 +350,9 @@ class Console(App[int], inherit_bindings=False):
         sight = self.store.get(key)
         if sight is not None:
             self.poller.watch(key)
+            fleet = self.screen_stack[0]
+            if isinstance(fleet, FleetScreen):
+                fleet.table.select(key)  # coming back, the cursor is on what was looked at
             self.push_screen(DeviceScreen(sight, key))
 
     def do_audit(self, _argument: str = "") -> None:

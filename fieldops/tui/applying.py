@@ -34,9 +34,10 @@ class Applying:
         self.began = 0.0
 
     @property
-    def on_trial(self) -> bool:
-        """All that comes before the commit is done, and the commit is not."""
-        return self.job is None and self.fault is None and any(view.state == "hold" for view in self.views) and not self._waiting
+    def can_commit(self) -> bool:
+        """All that comes before the commit is done; the commit waits for the person, or may be asked again."""
+        states = [view.state for view in self.views]
+        return self.job is None and states[-1:] in (["hold"], ["retry"]) and all(state == "ok" for state in states[:-1])
 
     @property
     def done(self) -> bool:
@@ -44,16 +45,8 @@ class Applying:
 
     @property
     def over(self) -> bool:
-        """Nothing runs and nothing can be done any more from here."""
-        return self.done or (self.fault is not None and not self.can_commit)
-
-    @property
-    def can_commit(self) -> bool:
-        return self.job is None and not self._waiting and any(view.state in {"hold", "retry"} for view in self.views)
-
-    @property
-    def _waiting(self) -> bool:
-        return any(view.state == "wait" for view in self.views)
+        """Nothing runs and nothing more can be done from here."""
+        return self.job is None and not self.can_commit
 
     def go_on(self) -> None:
         """The first step that waits."""
@@ -62,9 +55,8 @@ class Applying:
             self._run(index)
 
     def commit(self) -> None:
-        index = next((n for n, view in enumerate(self.views) if view.state in {"hold", "retry"}), None)
-        if index is not None and self.can_commit:
-            self._run(index)
+        if self.can_commit:
+            self._run(len(self.views) - 1)
 
     def _run(self, index: int) -> None:
         site, plan, entry, words = self._app.site, self.plan, self.entry, self._words
@@ -81,13 +73,14 @@ class Applying:
             self._mark(index, StepView(planned.step, "ok", record, site.monotonic() - self.began))
             self._app.after_change(self.entry)
             self.go_on()
-            if self.on_trial or self.done:
+            if self.can_commit or self.done:
                 self._app.sideload_news(self)
 
         def failed(error: FieldopsError) -> None:
             self.job, self.fault = None, error
             # A commit that failed may be asked for again while the trial lasts; any other step ends the plan.
             self._mark(index, StepView(planned.step, "retry" if isinstance(planned.step, Commit) else "FAIL"))
+            self.views = tuple(replace(view, state="skip") if view.state in {"wait", "hold"} else view for view in self.views)
             self._app.after_change(self.entry)
             self._app.remember(error)
             self._app.sideload_news(self)
@@ -96,4 +89,4 @@ class Applying:
         self.job = self._app.jobs.start(Job(title, changes=True), work, done, failed)
 
     def _mark(self, index: int, view: StepView) -> None:
-        self.views = tuple(replace(view) if n == index else old for n, old in enumerate(self.views))
+        self.views = tuple(view if n == index else old for n, old in enumerate(self.views))

@@ -94,7 +94,7 @@ def refusal(error: FieldopsError, width: int) -> list[Content]:
 
 @dataclass(frozen=True, slots=True)
 class StepView:
-    """One step of a plan as it goes. state: wait, run, ok, FAIL; hold: until the person says so; retry: failed, may be asked again."""
+    """One step of a plan as it goes. state: wait, run, ok, FAIL; hold: until the person says so; skip: never begun; retry: failed, may be asked again."""
 
     step: Step
     state: str = "wait"

@@ -14,14 +14,14 @@ from fieldops.tui.snapshots import Sight, memory_pct
 COLUMNS = (
     Column("ST", 4),
     Column("DEVICE", 11, grows=2),
-    Column("SITE", 11, grows=1),
+    Column("SITE", 12, grows=1),
     Column("LINK", 4),
     Column("CPU", 4, right=True),
     Column("MEM", 4, right=True),
     Column("TEMP", 4, right=True),
     Column("MODEL", 14, grows=2),
     Column("DRIFT", 5),
-    Column("SEEN", 6, right=True),
+    Column("SEEN", 5, right=True),
 )
 _DRIFT_WORDS: dict[str, tuple[str, Tone]] = {
     "ok": ("ok", "ok"),

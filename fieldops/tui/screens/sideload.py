@@ -83,7 +83,7 @@ class SideloadScreen(View):
     @property
     def stage(self) -> str:
         applying = self._applying
-        if self._stage == "apply" and applying is not None and (applying.on_trial or applying.done or applying.can_commit):
+        if self._stage == "apply" and applying is not None and (applying.done or applying.can_commit):
             return "trial"
         return self._stage
 
