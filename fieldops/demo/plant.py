@@ -43,14 +43,14 @@ class Camera:
 
 
 _FIRST = (
-    Camera("meter-01", "boiler house", "ssh", "healthy"),
-    Camera("meter-02", "boiler house", "lan", "healthy"),
+    Camera("meter-01", "boilers", "ssh", "healthy"),
+    Camera("meter-02", "boilers", "lan", "healthy"),
     Camera("meter-03", "pump hall", "ssh", "shifted-inputs"),
     Camera("meter-04", "pump hall", "lan", "throttled"),
     Camera("meter-05", "pump hall", "ssh", "quota-full"),
-    Camera("meter-06", "gate house", "ssh", "foreign-model"),
-    Camera("meter-07", "gate house", "bare", "no-agent"),
-    Camera("meter-08", "gate house", "off", "switched-off"),
+    Camera("meter-06", "gate", "ssh", "foreign-model"),
+    Camera("meter-07", "gate", "bare", "no-agent"),
+    Camera("meter-08", "gate", "off", "switched-off"),
 )
 
 

@@ -14,7 +14,7 @@ MAX_KHZ = 1_800_000
 
 @dataclass(frozen=True, slots=True)
 class Readings:
-    """What the sensors say. get_throttled: Raspberry Pi's bits (0x4: throttled now, 0x40000: since boot)."""
+    """What the sensors say. get_throttled: Raspberry Pi's bits (0x2: clock capped now, 0x8: soft temperature limit now)."""
 
     soc_millicelsius: int
     clock_khz: int
@@ -24,7 +24,7 @@ class Readings:
 
 
 COOL = Readings(51_200, MAX_KHZ, 4_350_000, 0x0, 0)
-THROTTLED = Readings(84_600, 600_000, 6_900_000, 0x40004, 3)
+THROTTLED = Readings(84_600, 600_000, 6_900_000, 0xA000A, 3)
 
 
 def readings_for(condition: str, index: int) -> Readings:

@@ -37,7 +37,7 @@ def test_sensors_of_the_throttled_device_say_so_and_of_no_other() -> None:
         )
         for index, camera in enumerate(plant.cameras(8))
     }
-    assert [condition for condition, value in bits.items() if value & 0x4] == ["throttled"]
+    assert [condition for condition, value in bits.items() if value & 0xF] == ["throttled"]
 
 
 def test_a_written_tree_reads_back_and_can_be_written_again(tmp_path: Path) -> None:
