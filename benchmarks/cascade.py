@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import msgspec
 import numpy as np
 
-from benchmarks.bars import Bar, minima
+from benchmarks.bars import Bar, summed_minima
 from fieldops.bundles.manifest import Manifest
 from fieldops.edges.onnx import Cascade, single_rows
 
@@ -22,11 +23,8 @@ def bars() -> Iterator[Bar]:
     for version in ("1.0.0", "1.1.0", "1.2.0"):
         manifest = msgspec.json.decode((DIGITS / version / "spec.json").read_bytes(), type=Manifest)
         cascade = Cascade.load(DIGITS / version, manifest)
-        ours, large, core = minima(
-            5,
-            lambda: [cascade.infer(request) for request in requests],  # noqa: B023 - called within the turn
-            lambda: [cascade.tier("large", request) for request in requests],  # noqa: B023
-            lambda: [cascade.tier("core", request) for request in requests],  # noqa: B023
+        ours, large, core = summed_minima(
+            7, [cascade.infer, partial(cascade.tier, "large"), partial(cascade.tier, "core")], requests
         )
         right = [
             float((found["probabilities"].argmax(1) == labels).mean())
