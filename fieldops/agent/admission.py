@@ -112,7 +112,7 @@ class Admission:
 
     def forget_silent(self) -> None:
         """Give up steps whose laptop has been silent until its lease ran out."""
-        if self._lease.held() is not None:
+        if self._lease.held() is not None or not self._device.registry.running():
             return
         gone: FieldopsError = DeviceCannot(
             "the laptop has been silent for too long", reason="laptop_gone", next_step="run the command again; parts are kept"

@@ -18,7 +18,7 @@ from fieldops.agent.models import Models
 from fieldops.edges.registry import Change, Registry
 from fieldops.edges.sensors import Sensors
 from fieldops.policy import NO_POLICY, PolicyDocument, decode_policy
-from fieldops.slots import Slot
+from fieldops.slots import RESTING, Slot
 from fieldops.wire import Check, JournalEntry, StepRecord
 
 T = TypeVar("T")
@@ -95,6 +95,10 @@ class Device:
 
     def clock_floor(self) -> float:
         return float(self.registry.fact("clock_floor", "0"))
+
+    def under_way(self) -> bool:
+        """Is a step running, or a model between two of its resting states."""
+        return any(slot.state not in RESTING for slot in self.registry.slots()) or bool(self.registry.running())
 
     def policy(self) -> PolicyDocument:
         """The device's own verified copy; NO_POLICY before the first RotateTrust."""

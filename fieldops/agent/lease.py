@@ -1,4 +1,4 @@
-"""One change at a time: the laptop that is at it holds the device until it has been silent for a while.
+"""One change at a time: the laptop that is at it holds the device until it is through, or silent for a while.
 
 In memory only: after a restart of the agent nobody is at it, and steps that wait for their laptop take the lease again.
 """
@@ -14,10 +14,11 @@ LEASE_S = 120.0
 
 
 class Lease:
-    """monotonic: seconds. Safe for several threads."""
+    """monotonic: seconds. under_way: is anything begun on the device that is not through. Safe for several threads."""
 
-    def __init__(self, monotonic: Callable[[], float]) -> None:
+    def __init__(self, monotonic: Callable[[], float], under_way: Callable[[], bool]) -> None:
         self._monotonic = monotonic
+        self._under_way = under_way
         self._lock = threading.Lock()
         self._holder: str | None = None
         self._until = 0.0
@@ -25,8 +26,8 @@ class Lease:
     def held(self) -> tuple[str, float] | None:
         """(laptop id, seconds left)."""
         with self._lock:
-            left = self._until - self._monotonic()
-            return (self._holder, left) if self._holder is not None and left > 0 else None
+            holder, left = self._holder, self._until - self._monotonic()
+        return (holder, left) if holder is not None and left > 0 and self._under_way() else None
 
     def check(self, laptop: str) -> None:
         """Raises DeviceCannot (busy) naming who holds it."""
@@ -42,8 +43,3 @@ class Lease:
         """A sign of life of whoever changes the device."""
         with self._lock:
             self._holder, self._until = laptop, self._monotonic() + LEASE_S
-
-    def release(self, laptop: str) -> None:
-        with self._lock:
-            if self._holder == laptop:
-                self._holder = None

@@ -108,7 +108,7 @@ async def _serve(home: AgentHome, config: AgentConfig, runtime: Runtime, *, unti
     async with asyncio.TaskGroup() as group, _device(home, config, group, told) as device:
         _adopt_foreign(device)
         transaction = Transaction(device)
-        lease = Lease(device.monotonic)
+        lease = Lease(device.monotonic, device.under_way)
         admission = Admission(device, transaction, lease)
         health = told["health"] = Health(device, transaction, admission, telemetry)
         report = Report(device, health, lease)

@@ -27,6 +27,7 @@ from fieldops.bundles.trust import (
     Target,
     check_digest,
     check_manifest,
+    check_sizes,
     check_usable,
     policy_targets_in,
     refuse,
@@ -173,6 +174,7 @@ def _metadata(store: TrustStore, job: MetadataJob, deadline: Deadline) -> Result
     source: Source = FolderSource(incoming) if (incoming / "metadata").is_dir() else LooseMetadata(incoming)
     verified, outdated = store.advance(source, deadline)
     targets = policy_targets_in(verified.targets)
+    check_sizes(targets)
     if job.want is not None:
         bundle = store.signed_bundle(verified, _ref(job.want), job.want.channel, source, outdated=outdated)
         _judge(bundle, job.want, job)
@@ -205,21 +207,27 @@ def _policy(store: TrustStore, job: PolicyJob, deadline: Deadline) -> Result:
     verified, _ = store.advance(None, deadline)
     folder = Path(job.trust) / "targets"
     targets = policy_targets_in(verified.targets)
-    files = {target.name: _policy_bytes(store, target, folder) for target in targets}
-    document = files.get(POLICY_DOCUMENT)
-    if document is not None:
-        try:
-            decode_policy(document)
-        except UsageFault as error:
-            raise refuse("malformed", f"the signed policy: {error.message}") from error
+    # All of them before the first is written, and one at a time in memory: golden sets are large for a small device.
+    for target in targets:
+        data = _policy_bytes(store, target, folder)
+        if target.name == POLICY_DOCUMENT:
+            _check_policy(data)
     # The rules last: they name people and golden sets, which are there by then.
-    for name in sorted(files, key=lambda name: (name == POLICY_DOCUMENT, name)):
-        path = folder / name
-        if not path.is_file() or path.read_bytes() != files[name]:
-            write_whole(path, files[name])
-    _forget(folder, files)
+    for target in sorted(targets, key=lambda target: (target.name == POLICY_DOCUMENT, target.name)):
+        data = _policy_bytes(store, target, folder)
+        path = folder / target.name
+        if not path.is_file() or path.read_bytes() != data:
+            write_whole(path, data)
+    _forget(folder, [target.name for target in targets])
     sha256 = next((target.sha256 for target in targets if target.name == POLICY_DOCUMENT), "")
     return {"policy_sha256": sha256, "targets": _listed(targets)}
+
+
+def _check_policy(data: bytes) -> None:
+    try:
+        decode_policy(data)
+    except UsageFault as error:
+        raise refuse("malformed", f"the signed policy: {error.message}") from error
 
 
 def _policy_bytes(store: TrustStore, target: Target, folder: Path) -> bytes:
