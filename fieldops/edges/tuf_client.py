@@ -119,10 +119,7 @@ class TrustStore:
         target = self._known(POLICY_DOCUMENT)
         if target is None:
             return NO_POLICY
-        try:
-            return decode_policy(self.blobs.read(target))
-        except UsageFault as error:
-            raise refuse("malformed", f"the signed policy: {error.message}") from error
+        return self._decoded(target)
 
     def policy_payload(self) -> tuple[int, str, Payload]:
         state = self._state()
@@ -348,8 +345,17 @@ class TrustStore:
             try:
                 self.blobs.copy(source, target, deadline)
             except TrustRefused as error:
-                if not (outdated and error.reason == "missing"):
-                    raise
+                if outdated and error.reason == "missing":  # an older stick need not carry today's policy
+                    continue
+                raise
+            if target.name == POLICY_DOCUMENT:  # rules nobody can read must not replace those that are read now
+                self._decoded(target)
+
+    def _decoded(self, target: Target) -> PolicyDocument:
+        try:
+            return decode_policy(self.blobs.read(target))
+        except UsageFault as error:
+            raise refuse("malformed", f"the signed policy: {error.message}") from error
 
     def _reread_policy(self, verified: Verified, source: Source, deadline: Deadline) -> None:
         for target in policy_targets_in(verified.targets):

@@ -22,7 +22,7 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 from securesystemslib.signer import CryptoSigner
-from tuf.api.exceptions import RepositoryError
+from tuf.api.exceptions import RepositoryError, StorageError
 from tuf.api.metadata import (
     DelegatedRole,
     Delegations,
@@ -41,7 +41,7 @@ from fieldops.bundles.trust import POLICY_CHANNEL, BundleRef, Custom, bundle_ref
 from fieldops.decoding import decoder
 from fieldops.edges.disk import storage_faults, sync_folder, write_whole
 from fieldops.edges.usb import REPOSITORY_FOLDER
-from fieldops.errors import UsageFault
+from fieldops.errors import StorageFault, UsageFault
 from fieldops.ports import Clock
 
 S = TypeVar("S", bound=Signed)
@@ -166,7 +166,7 @@ class ReleaseRepo:
     def policy_target(self, name: str) -> bytes:
         """A target of the policy, as drafted or else as published. Raises UsageFault when there is none."""
         path = self.repo / "drafts" / f"{POLICY_CHANNEL}.json"
-        signed = (Metadata[Any].from_file(str(path)) if path.exists() else self._latest(POLICY_CHANNEL)).signed
+        signed = (_load(path) if path.exists() else self._latest(POLICY_CHANNEL)).signed
         info = signed.targets.get(name)
         if info is None:
             raise UsageFault(f"the policy has no {name}", reason="unknown_target", next_step="add it to the policy first")
@@ -194,7 +194,7 @@ class ReleaseRepo:
         if not path.exists():
             with self._edit(role):
                 pass
-        metadata = Metadata[Any].from_file(str(path))
+        metadata = _load(path)
         for signer in self._signers(role, signers):
             metadata.sign(signer, append=True)
         self._draft(role, metadata)
@@ -205,7 +205,7 @@ class ReleaseRepo:
 
         Raises UsageFault (reason threshold) when a draft lacks signatures; nothing is published then.
         """
-        drafts = {path.stem: Metadata[Any].from_file(str(path)) for path in sorted((self.repo / "drafts").glob("*.json"))}
+        drafts = {path.stem: _load(path) for path in sorted((self.repo / "drafts").glob("*.json"))}
         self._check_thresholds(drafts)
         for role, metadata in drafts.items():
             write_whole(self._metadata / f"{metadata.signed.version}.{role}.json", metadata.to_bytes(), 0o644)
@@ -231,7 +231,8 @@ class ReleaseRepo:
     def root(self, version: int | None = None) -> bytes:
         """The exact bytes of a root; None: the newest."""
         number = version if version is not None else self._newest("root")
-        return (self._metadata / f"{number}.root.json").read_bytes()
+        with storage_faults(self._metadata):
+            return (self._metadata / f"{number}.root.json").read_bytes()
 
     def export_stick(
         self, dest: Path, expires_in_days: float = 30, *, refs: Sequence[str] | None = None, now: float | None = None
@@ -261,9 +262,10 @@ class ReleaseRepo:
             write_whole(stick / "metadata" / name, data, 0o644)
         timestamp = self._stick_timestamp(expires_in_days, self._at(now))
         write_whole(stick / "metadata" / "timestamp.json", timestamp, 0o644)
-        for path in (stick / "metadata").iterdir():
-            if path.name not in current and path.name != "timestamp.json":
-                path.unlink()
+        with storage_faults(stick):
+            for path in (stick / "metadata").iterdir():
+                if path.is_file() and path.name not in current and path.name != "timestamp.json":
+                    path.unlink()
         return stick
 
     def _stick_timestamp(self, days: float, at: dt.datetime) -> bytes:
@@ -300,7 +302,7 @@ class ReleaseRepo:
 
     def _latest(self, role: str) -> Metadata[Any]:
         name = "timestamp.json" if role == "timestamp" else f"{self._newest(role)}.{role}.json"
-        return Metadata[Any].from_file(str(self._metadata / name))
+        return _load(self._metadata / name)
 
     def _signed(self, role: str, kind: type[S]) -> S:
         signed = self._latest(role).signed
@@ -403,7 +405,7 @@ class _Edit:
     def __enter__(self) -> Any:
         """The signed part: Targets, or Root when a root is signed again."""
         path = self.release.repo / "drafts" / f"{self.role}.json"
-        metadata = Metadata[Any].from_file(str(path)) if path.exists() else self.release._latest(self.role)  # noqa: SLF001
+        metadata = _load(path) if path.exists() else self.release._latest(self.role)  # noqa: SLF001
         if not path.exists():
             metadata.signed.version += 1
         metadata.signed.expires = self.release._until(self.role)  # noqa: SLF001
@@ -414,6 +416,13 @@ class _Edit:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None and self._open is not None:
             self.release._draft(self.role, self._open)  # noqa: SLF001
+
+
+def _load(path: Path) -> Metadata[Any]:
+    try:
+        return Metadata[Any].from_file(str(path))
+    except (RepositoryError, StorageError) as error:
+        raise StorageFault(f"{path}: {error}", reason="corrupt", next_step="restore it from the repository's backup") from error
 
 
 def _make_key(path: Path) -> CryptoSigner:

@@ -18,7 +18,7 @@ from tuf.ngclient.updater import Updater
 
 from fieldops.bundles.manifest import FileEntry, Manifest
 from fieldops.edges.tuf_signer import PLAN, ReleaseRepo
-from fieldops.errors import TrustRefused, UsageFault
+from fieldops.errors import StorageFault, TrustRefused, UsageFault
 
 # tests are no package: conftest's names come through fixtures and these annotations
 World = Any
@@ -179,6 +179,13 @@ def test_the_drafted_policy_is_what_a_release_is_judged_by(world: World) -> None
     assert refused(lambda: world.release.policy_target(name)) == "unknown_target"
     world.release.add_policy_target(name, b"draft")
     assert world.release.policy_target(name) == b"draft"
+
+
+def test_a_damaged_repository_is_said_to_be_damaged(world: World) -> None:
+    (world.release.repo / "metadata/timestamp.json").write_bytes(b"rot")
+    with pytest.raises(StorageFault) as caught:
+        world.export("none")
+    assert caught.value.reason == "corrupt"
 
 
 def test_keys_that_are_none_are_said_to_be_none(world: World) -> None:

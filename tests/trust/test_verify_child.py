@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from fieldops.agent.verify import answer
-from fieldops.errors import TRUST_REASONS
+from fieldops.errors import TRUST_REASONS, TrustRefused
 
 # tests are no package: conftest's names come through fixtures and these annotations
 World = Any
@@ -146,6 +146,38 @@ def test_what_the_policy_signs_no_more_is_removed(device: Device, world: World) 
     assert device.ask("policy")["ok"]
     assert not (device.home / "trust/targets/policy/runbooks").exists()
     assert (device.home / "trust/targets/policy/rules/current/policy.json").exists()
+
+
+def test_signed_rules_that_make_no_sense_replace_nothing(device: Device, world: World) -> None:
+    first = world.laptop().fetch(world.stick.source)
+    found = device.ask("metadata", incoming=device.upload_metadata(first.payload.metadata()))
+    device.upload_blobs(first, found["targets"])
+    assert device.ask("policy")["ok"]
+    rules = (device.home / "trust/targets/policy/rules/current/policy.json").read_bytes()
+
+    world.release.add_policy_target(
+        "policy/rules/current/policy.json", b'{"v": 1, "roles": {}, "people": {"x": {"role": "king"}}}'
+    )
+    world.release.add_policy_target("policy/a/a/a", b"first by name")
+    world.release.sign("policy")
+    world.release.publish()
+    stick = world.export("next")
+    laptop = world.laptop("later")
+    with pytest.raises(TrustRefused) as caught:
+        laptop.store.refresh(stick.source, laptop.deadline)
+    assert caught.value.reason == "malformed"
+    assert laptop.store.policy().roles == {"technician": ["*"]}
+
+    # a laptop that carried them all the same
+    files = {path.name: path.read_bytes() for path in stick.metadata.iterdir()}
+    assert device.ask("metadata", incoming=device.upload_metadata(files))["ok"]
+    for path in (stick.root / "targets/policy").rglob("*.*"):
+        if path.is_file():
+            shutil.copy(path, device.home / "models/sha256" / path.name.partition(".")[0])
+    refused = device.ask("policy")
+    assert (refused["ok"], refused["reason"]) == (False, "malformed")
+    assert (device.home / "trust/targets/policy/rules/current/policy.json").read_bytes() == rules
+    assert not (device.home / "trust/targets/policy/a").exists()
 
 
 def wrong_class(world: World, add: Callable[..., Any]) -> None:
