@@ -23,6 +23,7 @@ START_S = 180.0  # for the whole plant, keys and release included
 STORE_S = 30.0
 NEEDED = ("asyncssh", "uvicorn", "starlette", "psutil")
 STOPPED_AFTER_S = 10.0
+LOOK_S = 0.3
 
 
 def show(*, tour: bool, serve: bool, devices: int | None, folder: Path | None, json: bool) -> int:
@@ -131,26 +132,27 @@ def _serve(folder: Path, cameras: tuple[plant.Camera, ...], deadline: Deadline) 
 
 def _console(folder: Path, cameras: tuple[plant.Camera, ...], deadline: Deadline, *, kept: bool) -> int:
     """The console is a child like the others, on this terminal; when it ends, so does the plant."""
-    from fieldops.demo import children
     from fieldops.demo.fleet import running
 
     with running(folder, cameras, deadline, _talk) as fleet:
         if kept:
             sys.stdout.write(f"{_export_line(fleet.home)}\n")
             sys.stdout.flush()
-        command = children.python("fieldops", "--home", str(fleet.home))
-        with subprocess.Popen(command, env=children.environment()) as console:
-            return _until_left(console, deadline.cancel)
+        return _run_console(fleet.home, deadline.cancel)
 
 
-def _until_left(console: subprocess.Popen[bytes], token: CancelToken) -> int:
-    while True:
-        try:
-            return console.wait(0.5)
-        except subprocess.TimeoutExpired:
-            if token.cancelled:
-                break
-    console.terminate()
+def _run_console(home: Path, token: CancelToken) -> int:
+    from fieldops.demo import children
+
+    read, write = os.pipe()
+    try:
+        command = children.python("fieldops.demo.console", str(read), str(home))
+        console = subprocess.Popen(command, env=children.environment(), pass_fds=(read,))
+        os.close(read)
+        while console.poll() is None and not token.wait(LOOK_S):
+            pass
+    finally:
+        os.close(write)  # its sign to end, when it has not ended by itself
     try:
         return console.wait(STOPPED_AFTER_S)
     except subprocess.TimeoutExpired:
