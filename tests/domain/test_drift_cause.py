@@ -146,7 +146,9 @@ def test_telling_a_cause_loads_no_numpy() -> None:
     assert run.stdout.strip() == "False"
 
 
-@pytest.mark.parametrize(("p50", "baseline", "slow"), [(0.2, 0.01, False), (2.0, 1.0, True), (12.0, 10.0, False), (14.0, 10.0, True)])
+@pytest.mark.parametrize(
+    ("p50", "baseline", "slow"), [(0.2, 0.01, False), (2.0, 1.0, True), (12.0, 10.0, False), (14.0, 10.0, True)]
+)
 def test_slower_means_by_a_share_and_by_an_amount_somebody_could_notice(p50: float, baseline: float, slow: bool) -> None:
     assert is_slower(p50, baseline) is slow
     assert not is_slower(None, baseline)
