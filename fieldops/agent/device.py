@@ -8,6 +8,7 @@ import ssl
 import time
 from collections import deque
 from collections.abc import Coroutine
+from concurrent.futures import CancelledError
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -17,6 +18,7 @@ from fieldops.agent.identity import Identity
 from fieldops.agent.models import Models
 from fieldops.edges.registry import Change, Registry
 from fieldops.edges.sensors import Sensors
+from fieldops.errors import DeviceCannot
 from fieldops.policy import NO_POLICY, PolicyDocument, decode_policy
 from fieldops.slots import RESTING, Slot
 from fieldops.wire import Check, JournalEntry, StepRecord
@@ -76,6 +78,7 @@ class Device:
     recent: RecentLines = field(default_factory=RecentLines)
     lan_port: int | None = None
     tls: ssl.SSLContext | None = None
+    stopping: bool = False
     _policy: tuple[bytes, PolicyDocument] = (b"", NO_POLICY)
 
     @property
@@ -116,8 +119,14 @@ class Device:
             self.tls.load_verify_locations(cadata=pem)
 
     def wait_for(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run it on the event loop; for the transaction's thread only."""
-        return asyncio.run_coroutine_threadsafe(work, self.loop).result(CALL_S)
+        """Run it on the event loop; for the transaction's thread only. Raises DeviceCannot (stopping)."""
+        if self.stopping:
+            work.close()
+            raise _stopping()
+        try:
+            return asyncio.run_coroutine_threadsafe(work, self.loop).result(CALL_S)
+        except CancelledError as error:
+            raise _stopping() from error
 
     def entry(self, actor: str, action: str, model: str, version: str, reason: str, detail: str = "") -> JournalEntry:
         logging.getLogger("fieldops.agent").info("%s %s %s %s by %s %s", action, model, version, reason, actor, detail)
@@ -148,6 +157,10 @@ class Device:
             for more in also or []:
                 more(change)
         self.bell.ring()
+
+
+def _stopping() -> DeviceCannot:
+    return DeviceCannot("the agent is stopping", reason="stopping", next_step="wait until it is back, then read the step")
 
 
 def _write(

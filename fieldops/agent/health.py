@@ -131,11 +131,13 @@ class Health:
     async def _self_check(self, served: Served, seen: _Seen) -> None:
         """The golden set on the device as it is now; the worker re-reads nothing, so the files are hashed here."""
         seen.checked = self._device.loop.time()
-        found = await self._ask(served, {"op": "golden"})
+        installed = self._device.registry.version(served.model, served.version)
+        task = installed.manifest.task if installed and installed.manifest and installed.channel else None
+        golden_set = str(self._device.home.golden(task)) if task else None
+        found = await self._ask(served, {"op": "golden", "golden": golden_set})
         if found is None:
             return
         header = found[0]
-        installed = self._device.registry.version(served.model, served.version)
         intact = await asyncio.to_thread(_intact, self._device, installed) if installed else None
         golden = bool(header["passed"]) if header["known"] else None
         equal = header.get("bit_equal") if header.get("same_runtime") else None

@@ -94,7 +94,9 @@ class Loaded:
         self._declared = manifest
         self._cascade = self._fresh()
         self.load_ms = (time.perf_counter() - start) * 1000
-        self._golden: Golden | None = decode_golden(golden.read_bytes()) if golden else None
+        self._golden: Golden | None = None
+        self._golden_of: tuple[Path, int, int] | None = None
+        self._judge_by(golden)
         self._observer = self._observed()
         self._since = time.time()
 
@@ -146,8 +148,18 @@ class Loaded:
         }
         return {"route": answer.route, "ms": model_ms}, msgspec.json.encode(reply)
 
-    def golden(self) -> Header:
+    def _judge_by(self, path: Path | None) -> None:
+        """Take the set at `path`, which newer signed policy may have replaced. Raises UsageFault (bad_golden)."""
+        if path is None or not path.exists():
+            return
+        status = path.stat()
+        which = (path, status.st_mtime_ns, status.st_size)
+        if which != self._golden_of:
+            self._golden, self._golden_of = decode_golden(path.read_bytes()), which
+
+    def golden(self, path: Path | None) -> Header:
         """The golden set and the recorded outputs, on the device as it is now."""
+        self._judge_by(path)
         if self._golden is None:
             return {"known": False}
         name = self.manifest.replay

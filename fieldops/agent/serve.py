@@ -35,6 +35,7 @@ from fieldops.edges.locks import exclusive
 from fieldops.edges.registry import Registry
 from fieldops.edges.sensors import Sensors, boot_id
 from fieldops.edges.telemetry import Telemetry
+from fieldops.errors import FieldopsError
 from fieldops.slots import Slot, advance
 
 START_S = 300.0
@@ -51,8 +52,19 @@ def run(words: list[str]) -> int:
     runtime = Runtime.of(config)
     runtime.make()
     with exclusive(home.lock, "the agent", wait_s=3.0):
-        asyncio.run(_serve(home, config, runtime, until_eof=given.until_eof))
+        try:
+            asyncio.run(_serve(home, config, runtime, until_eof=given.until_eof))
+        except BaseExceptionGroup as group:
+            raise _told(group) from group
     return 0
+
+
+def _told(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The fault a person can do something about, out of what the event loop wraps; else the group itself."""
+    found: BaseException = group.subgroup(FieldopsError) or group
+    while isinstance(found, BaseExceptionGroup) and found is not group:
+        found = found.exceptions[0]
+    return found
 
 
 def _logging() -> RecentLines:
@@ -120,6 +132,7 @@ async def _serve(home: AgentHome, config: AgentConfig, runtime: Runtime, *, unti
             _on_unix(group, server(Inference(device).app()), runtime.infer, 0o666),
             _on_unix(group, server(Local(device, report, admission).app()), runtime.local, 0o600),
         ]
+        announcing: asyncio.subprocess.Process | None = None
         if config.lan is not None:
             device.tls = tls_context(device.identity, [laptop.certificate for laptop in device.registry.laptops()])
             made = lan_socket(*config.lan)
@@ -127,6 +140,7 @@ async def _serve(home: AgentHome, config: AgentConfig, runtime: Runtime, *, unti
             far_server = server(far.app(), device.tls)
             group.create_task(far_server.serve([made]))
             servers.append(far_server)
+            announcing = await _announce(config.lan[0], device)
         try:
             await _ready(device, transaction, admission, runtime)
             watching = group.create_task(health.run())
@@ -136,6 +150,8 @@ async def _serve(home: AgentHome, config: AgentConfig, runtime: Runtime, *, unti
             transaction.close()
             for each in servers:
                 each.should_exit = True
+            if announcing is not None and announcing.stdin is not None:
+                announcing.stdin.close()  # it ends with its pipe
             for path in (runtime.agent, runtime.infer, runtime.local):
                 path.unlink(missing_ok=True)
     telemetry.close()
@@ -144,6 +160,18 @@ async def _serve(home: AgentHome, config: AgentConfig, runtime: Runtime, *, unti
 def _on_unix(group: asyncio.TaskGroup, made: QuietServer, path: Path, mode: int) -> QuietServer:
     group.create_task(made.serve([unix_socket(path, mode)]))
     return made
+
+
+async def _announce(host: str, device: Device) -> asyncio.subprocess.Process | None:
+    """Tell the plant network; a listener on this machine alone has nobody to tell."""
+    if host in {"127.0.0.1", "::1", "localhost"}:
+        return None
+    words = ["announce", "--id", device.identity.id, "--port", str(device.lan_port)]
+    if host not in {"0.0.0.0", "::"}:  # noqa: S104 - compared, not bound
+        words += ["--address", host]
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "fieldops.agent", *words), stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL
+    )
 
 
 async def _ready(device: Device, transaction: Transaction, admission: Admission, runtime: Runtime) -> None:

@@ -45,6 +45,8 @@ class Transaction:
         self._reverting = Reverting(device, self._answering)
 
     def close(self) -> None:
+        """What is cut off stays running on disk; the next start finds out how it ended."""
+        self._device.stopping = True
         self._hurry.set()
         self._thread.shutdown(wait=False, cancel_futures=True)
 
@@ -80,9 +82,16 @@ class Transaction:
     # --- the queue -----------------------------------------------------------------------------------------------------
 
     def _queue(self, work: Callable[[], None]) -> Future[None]:
-        future = self._thread.submit(work)
+        future = self._thread.submit(self._unless_stopping, work)
         future.add_done_callback(_report)
         return future
+
+    def _unless_stopping(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except FieldopsError as error:
+            if not self._device.stopping:
+                logging.getLogger("fieldops.agent").error("%s: %s", error.reason, error)
 
     def _submit(self, step_id: str, work: Callable[[StepRecord, HeldStep], None]) -> Future[None]:
         future = self._thread.submit(self._guarded, step_id, work)
@@ -98,6 +107,8 @@ class Transaction:
         try:
             work(record, held)
         except FieldopsError as error:
+            if self._device.stopping:
+                return
             self._fail(error, self._device.registry.record(step_id) or record, held)
 
     def _fail(self, error: FieldopsError, record: StepRecord, held: HeldStep) -> None:
@@ -116,7 +127,7 @@ class Transaction:
     def _report_step(self, step_id: str, future: Future[None]) -> None:
         """A bug must end its step too, or the laptop would wait for ever."""
         _report(future)
-        if future.cancelled() or future.exception() is None:
+        if future.cancelled() or future.exception() is None or self._device.stopping:
             return
         record = self._device.registry.record(step_id)
         if record is not None and not record.ended:

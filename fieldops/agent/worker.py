@@ -103,8 +103,9 @@ class _Bundle:
         reply: Reply = self._loaded.infer(body, header.get("deadline_s"), bool(header.get("large", True)))
         return reply
 
-    def _golden(self, _: Header, __: bytes) -> Reply:
-        return dict(self._loaded.golden()), b""
+    def _golden(self, header: Header, _: bytes) -> Reply:
+        golden = header.get("golden")
+        return dict(self._loaded.golden(Path(golden) if golden else None)), b""
 
     def _latency(self, header: Header, _: bytes) -> Reply:
         return {"ms": self._loaded.latencies(int(header["n"]))}, b""

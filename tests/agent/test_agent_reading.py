@@ -132,7 +132,19 @@ def test_unknown_steps_and_models_are_404_with_a_next_step(device: Agent) -> Non
 
 def test_the_long_lived_process_loads_none_of_what_its_children_are_for(device: Agent) -> None:
     """Asked of the module graph that `serve` imports, in a fresh interpreter."""
-    heavy = ["textual", "rich", "typer", "paramiko", "tuf", "securesystemslib", "numpy", "onnxruntime", "zeroconf", "cryptography", "httpx"]
+    heavy = [
+        "textual",
+        "rich",
+        "typer",
+        "paramiko",
+        "tuf",
+        "securesystemslib",
+        "numpy",
+        "onnxruntime",
+        "zeroconf",
+        "cryptography",
+        "httpx",
+    ]
     code = f"import sys, fieldops.agent.serve; print([name for name in {heavy!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, check=True)
     assert done.stdout.strip() == b"[]"

@@ -7,12 +7,14 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fieldops.errors import DeviceCannot, NeedsPerson
+from fieldops.steps import Activate, Revert
 from tests.agent.conftest import Agent, Laptop, Load, request_of, within
 
 
@@ -148,8 +150,6 @@ def test_revert_at_the_device_needs_no_laptop(device: Agent, laptop: Laptop) -> 
 def test_an_activation_cut_off_by_a_restart_is_told_as_it_turned_out(
     device: Agent, laptop: Laptop, images: tuple[Any, Any]
 ) -> None:
-    from fieldops.steps import Activate
-
     laptop.stage(device, "digits@1.1.0")
     step_id, envelope = laptop.signed(device, Activate(model="digits", version="1.1.0"))
     with device.client() as client:
@@ -164,8 +164,6 @@ def test_an_activation_cut_off_by_a_restart_is_told_as_it_turned_out(
 
 
 def test_the_same_step_posted_again_does_nothing(device: Agent, laptop: Laptop) -> None:
-    from fieldops.steps import Revert
-
     laptop.install(device, "1.1.0")
     step_id, envelope = laptop.signed(device, Revert(model="digits"))
     with device.client() as client:
@@ -184,3 +182,41 @@ def test_a_version_that_was_never_staged_cannot_be_activated(device: Agent, lapt
     with pytest.raises(DeviceCannot) as no_way_back:
         laptop.revert(device)
     assert no_way_back.value.reason == "no_last_good"
+
+
+ENDLESS = "[validation]\nlatency_samples = 100000000\n"
+
+
+@pytest.fixture
+def validating(make_device: Callable[..., Agent], make_laptop: Callable[..., Laptop]) -> tuple[Agent, Laptop, str]:
+    """A device in the middle of a validation that never ends by itself; the laptop that asked; the step."""
+    device = make_device(ENDLESS).start()
+    laptop = make_laptop()
+    laptop.enrol(device)
+    laptop.stage(device, "digits@1.1.0")
+    step_id, envelope = laptop.signed(device, Activate(model="digits", version="1.1.0"))
+    with device.client() as client:
+        assert client.post("/v1/steps", content=envelope).status_code == 202
+    device.until(lambda slot: slot.state == "validating")
+    return device, laptop, step_id
+
+
+def test_a_revert_does_not_wait_for_a_validation(validating: tuple[Agent, Laptop, str], images: tuple[Any, Any]) -> None:
+    device, laptop, step_id = validating
+    assert laptop.revert(device).version == "1.0.0"
+    record = device.get(f"/v1/steps/{step_id}")
+    assert (record["state"], record["reason"]) == ("failed", "superseded")
+    slot = device.slot()
+    assert (slot.state, slot.active, slot.candidate) == ("reverted", "1.0.0", None)
+    assert _ask(device, images)["version"] == "1.0.0"
+
+
+def test_an_agent_stopped_in_a_validation_stops_at_once_and_tells_afterwards(
+    validating: tuple[Agent, Laptop, str], images: tuple[Any, Any]
+) -> None:
+    device, _, step_id = validating
+    assert _ask(device, images)["version"] == "1.0.0"
+    assert device.stop() == 0
+    device.start()
+    record = device.get(f"/v1/steps/{step_id}")
+    assert (record["state"], record["reason"], device.slot().active) == ("failed", "interrupted", "1.0.0")
