@@ -7,7 +7,19 @@ import sys
 
 import pytest
 
-LAPTOP_HEAVY = ("textual", "rich", "paramiko", "onnxruntime", "numpy", "httpx", "tuf", "zeroconf", "cryptography", "starlette", "yaml")
+LAPTOP_HEAVY = (
+    "textual",
+    "rich",
+    "paramiko",
+    "onnxruntime",
+    "numpy",
+    "httpx",
+    "tuf",
+    "zeroconf",
+    "cryptography",
+    "starlette",
+    "yaml",
+)
 
 
 def loaded_by(code: str) -> set[str]:
@@ -21,7 +33,9 @@ def test_version_loads_neither_typer_nor_anything_heavy() -> None:
     assert not modules & {*LAPTOP_HEAVY, "typer", "msgspec"}
 
 
-@pytest.mark.parametrize("module", ["fieldops.policy", "fieldops.ports", "fieldops.operations.gate", "fieldops.wire", "fieldops.slots"])
+@pytest.mark.parametrize(
+    "module", ["fieldops.policy", "fieldops.ports", "fieldops.operations.gate", "fieldops.wire", "fieldops.slots"]
+)
 def test_the_domain_and_the_gate_load_nothing_heavy(module: str) -> None:
     assert not loaded_by(f"import {module}") & set(LAPTOP_HEAVY)
 
@@ -33,9 +47,5 @@ def test_the_agents_long_lived_process_stays_small() -> None:
 
 @pytest.mark.parametrize("module", ["fieldops.wiring", "fieldops.cli.app"])
 def test_the_laptop_side_imports_no_posix_only_module(module: str) -> None:
-    code = (
-        "import sys\n"
-        "for name in ('fcntl', 'pwd', 'grp', 'termios', 'resource'): sys.modules[name] = None\n"
-        f"import {module}"
-    )
+    code = f"import sys\nfor name in ('fcntl', 'pwd', 'grp', 'termios', 'resource'): sys.modules[name] = None\nimport {module}"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60, capture_output=True)
