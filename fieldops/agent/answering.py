@@ -48,6 +48,8 @@ class Answering:
 
     def answer(self, slot: Slot) -> bool:
         """Let the slot's own choice answer, without checks beyond the digests; False when only the rule is left."""
+        if slot.active is None and slot.state not in {"trial", "reverted", "needs_human"}:
+            return False  # nothing of this model was ever in service
         wanted = slot.answering
         installed = self._device.registry.version(slot.model, wanted) if wanted else None
         worker = self._start(installed) if installed else None
@@ -60,7 +62,8 @@ class Answering:
     def _any(self, slot: Slot) -> Installed | None:
         names = [slot.active, slot.last_good, slot.candidate]
         found = (self._device.registry.version(slot.model, name) for name in names if name)
-        return next((version for version in found if version is not None), None)
+        here = self._device.registry.versions(slot.model)
+        return next((version for version in found if version is not None), here[-1] if here else None)
 
     def _start(self, installed: Installed) -> Worker | None:
         try:

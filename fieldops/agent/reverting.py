@@ -24,6 +24,8 @@ class Reverting:
         """Back to `to`, or to where this slot goes back. record None: nobody asked, the device does it alone."""
         device, slot = self._device, self._answering.slot(model)
         target = to or way_back(slot)
+        if target is None and slot.state == "trial":
+            return self._to_nothing(slot, record, actor, reason)
         if target is None:
             raise DeviceCannot(
                 f"{model} has no last-good version to go back to",
@@ -53,6 +55,18 @@ class Reverting:
         if to is not None and slot.last_good != to:
             return self._keep(slot, record, target, verdict)
         return self._lost(slot, record, target, verdict)
+
+    def _to_nothing(self, slot: Slot, record: StepRecord | None, actor: str, reason: str) -> StepRecord | None:
+        """The first version of all was on trial: without it only its signed rule is left to answer."""
+        device, model, before = self._device, slot.model, slot.answering
+        slot = advance(slot, "revert", now=device.now(), reason=reason)
+        device.save(slot=slot, note=device.entry(actor, "revert", model, "", reason))
+        slot = advance(slot, "restored", now=device.now(), reason=reason)
+        self._answering.answer(slot)
+        if record is not None:
+            record = done(record, device.now(), message=f"{model}: the signed rule answers", previous=before)
+        device.save(slot=slot, record=record, note=device.entry(actor, "reverted", model, "", reason))
+        return record
 
     def _keep(self, slot: Slot, record: StepRecord | None, target: str, verdict: Verdict) -> StepRecord | None:
         """The listed version failed its checks: what was active stays, or comes back."""

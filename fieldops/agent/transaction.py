@@ -91,7 +91,7 @@ class Transaction:
             work()
         except FieldopsError as error:
             if not self._device.stopping:
-                logging.getLogger("fieldops.agent").error("%s: %s", error.reason, error)
+                logging.getLogger("fieldops.agent").warning("%s: %s", error.reason, error)
 
     def _submit(self, step_id: str, work: Callable[[StepRecord, HeldStep], None]) -> Future[None]:
         future = self._thread.submit(self._guarded, step_id, work)
@@ -187,8 +187,8 @@ class Transaction:
         device.save(slot=advance(slot, "settle", now=device.now(), reason="probation_over"), note=note)
 
     def _recover(self) -> None:
-        for slot in self._device.registry.slots():
-            self._recover_slot(slot.model)
+        for slot in self._device.registry.slots():  # each alone: one that fails must not keep the others silent
+            self._unless_stopping(partial(self._recover_slot, slot.model))
         for record in self._device.registry.running():
             self._recover_step(record)
 

@@ -220,3 +220,24 @@ def test_an_agent_stopped_in_a_validation_stops_at_once_and_tells_afterwards(
     device.start()
     record = device.get(f"/v1/steps/{step_id}")
     assert (record["state"], record["reason"], device.slot().active) == ("failed", "interrupted", "1.0.0")
+
+
+def test_the_first_model_of_all_can_be_tried_and_without_a_commit_its_signed_rule_answers(
+    make_agent: Callable[..., Agent], make_laptop: Callable[..., Laptop], images: tuple[Any, Any]
+) -> None:
+    device = make_agent().start()
+    laptop = make_laptop()
+    laptop.enrol(device)
+    laptop.stage(device, "digits@1.1.0")
+    with device.client("infer.sock") as client:
+        assert client.post("/v2/models/digits/infer", json=request_of(images[0][0])).status_code == 404
+    laptop.activate(device, "1.1.0", trial_s=5)
+    slot = device.until(lambda slot: slot.state == "reverted")
+    assert (slot.active, slot.reason) == (None, "trial_deadline")
+    assert _ask(device, images)["route"] == "rule"
+    laptop.activate(device, "1.1.0")
+    laptop.commit(device, "1.1.0")
+    assert _ask(device, images)["version"] == "1.1.0"
+    device.kill()
+    device.start()
+    assert _ask(device, images)["version"] == "1.1.0"
