@@ -6,8 +6,6 @@ are labels that may change; the id is what a device *is*.
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Iterator
@@ -31,6 +29,9 @@ SHOWN_OF_ID = 8
 
 def key_id(public_key: bytes) -> str:
     """The id of whoever holds this key. public_key: 32 raw Ed25519 bytes (agent, laptop) or an SSH key blob (bare device)."""
+    import base64  # OpenSSL behind hashlib takes longer to load than an inventory to read
+    import hashlib
+
     return base64.b32encode(hashlib.sha256(public_key).digest()).decode("ascii").rstrip("=").lower()
 
 

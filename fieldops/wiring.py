@@ -28,8 +28,9 @@ if TYPE_CHECKING:  # types only: at run time each is imported by the property th
     from fieldops.operations.discover import Found
     from fieldops.operations.gate import Gate, Words
     from fieldops.operations.hostkeys import OfferedKey
-    from fieldops.ports import Device, InventoryFile, Media, Runner, Runs, Store, Technician, Trail, Trust
-    from fieldops.wire import Hello
+    from fieldops.policy import Actor
+    from fieldops.ports import Device, InventoryFile, Journal, Media, Runner, Runs, Store, Technician, Trail, Trust
+    from fieldops.wire import Hello, Session
 
 T = TypeVar("T")
 
@@ -159,7 +160,7 @@ class Laptop:
     def technician(self) -> Technician:
         from fieldops.edges.keys import PersonFile
 
-        return PersonFile(self.config.person_key, self.signer.laptop, self.home / "cache" / "session.json")
+        return _OneAtATime(PersonFile(self.config.person_key, self.signer.laptop, self.home / "cache" / "session.json"))
 
     @once
     def journal(self) -> Trail:
@@ -385,6 +386,21 @@ class Laptop:
         from fieldops.edges.tuf_signer import ReleaseRepo
 
         return ReleaseRepo.init(repo, keys, self.clock)
+
+
+class _OneAtATime:
+    """A technician asked by many threads: one proof is made, the others find it. A hardware key is touched once."""
+
+    def __init__(self, person: Technician) -> None:
+        self.person = person
+        self.asking = threading.Lock()
+
+    def actor(self) -> Actor:
+        return self.person.actor()
+
+    def proof(self, journal: Journal, now: float) -> Session | None:
+        with self.asking:
+            return self.person.proof(journal, now)
 
 
 def main_of_store(arguments: list[str]) -> int:

@@ -21,6 +21,9 @@ from fieldops.cli.diagnostics import ended
 
 if TYPE_CHECKING:
     from typer._click import Command, Context, HelpFormatter
+    from typer.models import CommandInfo
+
+HELP = {"help_option_names": ["-h", "--help"]}
 
 # verb -> what its help line says; the file has the verb's name. In the order of a visit.
 VERBS: dict[str, str] = {
@@ -43,6 +46,35 @@ VERBS: dict[str, str] = {
 }
 
 
+class Group(TyperGroup):
+    """The verbs of one file. Only the one that is asked for is built: reading its parameters takes longer than its work."""
+
+    def __init__(self, name: str, verbs: list[CommandInfo]) -> None:
+        super().__init__(name=name, help=VERBS[name], no_args_is_help=True, rich_markup_mode=None, context_settings=HELP)
+        self.verbs = {verb.name or getattr(verb.callback, "__name__", ""): verb for verb in verbs}
+
+    def list_commands(self, ctx: Context) -> list[str]:  # noqa: ARG002
+        return list(self.verbs)
+
+    def get_command(self, ctx: Context, cmd_name: str) -> Command | None:  # noqa: ARG002
+        if cmd_name not in self.verbs:
+            return None
+        alone = typer.Typer(rich_markup_mode=None, add_completion=False)
+        alone.registered_commands.append(self.verbs[cmd_name])
+        command = get_command(alone)
+        command.name = cmd_name
+        return command
+
+    def format_commands(self, ctx: Context, formatter: HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Verbs"):
+            formatter.write_dl([(name, _first_line(verb)) for name, verb in self.verbs.items()])
+
+
+def _first_line(verb: CommandInfo) -> str:
+    text = (verb.callback.__doc__ or "").strip() if verb.callback is not None else ""
+    return text.split("\n", 1)[0]
+
+
 class Verbs(TyperGroup):
     """Knows the verbs by name; imports the one that is asked for."""
 
@@ -52,10 +84,11 @@ class Verbs(TyperGroup):
     def get_command(self, ctx: Context, cmd_name: str) -> Command | None:  # noqa: ARG002
         if cmd_name not in VERBS:
             return None
-        module = importlib.import_module(f"fieldops.cli.{cmd_name}")
-        command = get_command(module.app)
+        app: typer.Typer = importlib.import_module(f"fieldops.cli.{cmd_name}").app
+        if len(app.registered_commands) > 1:
+            return Group(cmd_name, app.registered_commands)
+        command = get_command(app)
         command.name = cmd_name
-        command.help = command.help or VERBS[cmd_name]
         return command
 
     def format_commands(self, ctx: Context, formatter: HelpFormatter) -> None:  # noqa: ARG002
@@ -68,7 +101,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     invoke_without_command=True,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings=HELP,
 )
 
 Home = Annotated[

@@ -6,9 +6,7 @@ one ends the program at once, and the next run settles what stayed open.
 
 from __future__ import annotations
 
-import fnmatch
 import os
-import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -109,6 +107,8 @@ class Call:
 
     def entries(self, wanted: Sequence[str] | None, *, everyone: bool = False) -> list[DeviceEntry]:
         """Of the inventory, in the order asked, each once. Raises UsageFault for an unknown one, and for none at all."""
+        import fnmatch
+
         inventory = self.laptop.inventory()
         if everyone:
             return list(inventory.devices)
@@ -162,6 +162,8 @@ class Call:
 
     @contextmanager
     def interruptible(self) -> Iterator[None]:
+        import signal
+
         def interrupted(_signal: int, _frame: FrameType | None) -> None:
             if self.token.cancelled:
                 os._exit(CANCELLED)

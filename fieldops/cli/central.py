@@ -9,11 +9,6 @@ from fieldops.cli.call import group
 app = group()
 
 
-@app.callback()
-def central() -> None:
-    """The central store, which laptops bring their records to."""
-
-
 @app.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []})
 def serve(context: typer.Context) -> int:
     """Run the store: serve --data DIR --listen HOST:PORT."""

@@ -6,16 +6,12 @@ person is told to edit by hand. Readers see the old file or the new one, never h
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import hmac
 import re
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, assert_never
 
 from fieldops.edges.disk import storage_faults, write_whole
-from fieldops.edges.locks import exclusive
 from fieldops.errors import UsageFault
 from fieldops.fleet import DeviceEntry, DeviceId, Inventory, parse_inventory
 from fieldops.steps import AddDevice, Change, RemoveDevice, SetDeviceId, TrustHostKey
@@ -41,6 +37,8 @@ class FleetFile:
 
     def apply(self, grant: Grant, change: Change) -> None:
         """The only door to both files; `grant` shows that the intent stands in the log."""
+        from fieldops.edges.locks import exclusive
+
         del grant
         with exclusive(self._fleet.with_name(".fleet.lock"), "inventory", wait_s=_LOCK_S):
             match change:
@@ -127,6 +125,8 @@ class FleetFile:
     # --- known_hosts -----------------------------------------------------------------------------------------------------
 
     def _trust(self, change: TrustHostKey) -> None:
+        import base64
+
         try:
             blob = base64.b64decode(change.key, validate=True)
         except ValueError as error:
@@ -190,6 +190,10 @@ def _without(line: str, name: str, key_type: str | None) -> str | None:
 
 
 def _is_hash_of(entry: str, name: str) -> bool:
+    import base64
+    import hashlib
+    import hmac
+
     parts = entry.split("|")
     if len(parts) != 4 or parts[1] != "1":
         return False
