@@ -57,6 +57,7 @@ logging.getLogger("paramiko").addHandler(logging.NullHandler())
 logging.getLogger("paramiko").propagate = False
 
 SLICE = 32_704  # what fits one packet of sshd's 32 KiB; larger writes copy their tail again and again
+SESSIONS = 4  # commands at once; sshd allows 10 and counts each until our CLOSE came, after the next may have been opened
 OUTPUT_LIMIT = 8 << 20  # of each of stdout and stderr; the rest is read and dropped
 SEND_BUFFER = 4 << 20
 
@@ -340,6 +341,7 @@ class SshLink:
         self._lost = ""
         self._warm = False
         self._streamlocal = True
+        self._sessions = threading.BoundedSemaphore(SESSIONS)
         self._clients: list[httpx.Client] = []
         self._watchdog = threading.Thread(target=self._watch, name=f"fieldops-watch-{device}", daemon=True)
         self._watchdog.start()
@@ -365,11 +367,16 @@ class SshLink:
         Raises LinkLost, DeadlinePassed (the remote process may go on), Cancelled, Unreachable (phase open).
         """
         line = f"sh -c {shlex.quote(command)}" if isinstance(command, str) else shlex.join(command)
-        channel = self._exec(line if stdin is not None else f"{line} </dev/null", deadline)
+        while not self._sessions.acquire(timeout=min(dial.STEP_S, self._left(deadline, "exec"))):
+            pass
         try:
-            result = self._collect(channel, deadline, stdin or b"", eof=stdin is not None)
+            channel = self._exec(line if stdin is not None else f"{line} </dev/null", deadline)
+            try:
+                result = self._collect(channel, deadline, stdin or b"", eof=stdin is not None)
+            finally:
+                channel.close()
         finally:
-            channel.close()
+            self._sessions.release()
         self._warm = True
         return result
 

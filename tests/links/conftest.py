@@ -128,6 +128,7 @@ def _free_port() -> int:
 @contextlib.contextmanager
 def openssh_server(folder: Path, identity: Path, environment: dict[str, str], *more: str) -> Iterator[SshServer]:
     keys.ssh_keygen(folder / "host_key")
+    environment = {"SHLVL": "5", **environment}
     if os.geteuid() == 0:
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # sshd refuses to start as root without it
     port = _free_port()
@@ -141,7 +142,8 @@ def openssh_server(folder: Path, identity: Path, environment: dict[str, str], *m
         "PasswordAuthentication no",
         "LogLevel ERROR",
         "PermitRootLogin yes",
-        *([f"SetEnv {' '.join(f'{key}={value}' for key, value in environment.items())}"] if environment else []),
+        # bash reads the person's ~/.bashrc for commands over SSH, unless it believes to be inside another shell
+        f"SetEnv {' '.join(f'{key}={value}' for key, value in environment.items())}",
         *more,
     ]
     (folder / "sshd_config").write_text("\n".join(settings) + "\n")

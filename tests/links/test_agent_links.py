@@ -98,7 +98,9 @@ def bench(tmp_path_factory: pytest.TempPathFactory, identity: Path, short_folder
     )
     try:
         assert process.stdout is not None
-        ready = json.loads(process.stdout.readline())
+        line = process.stdout.readline()
+        assert line, "the agent did not start; its own tests say why"
+        ready = json.loads(line)
         yield Bench(laptop, folder, program, runtime, ready["lan_port"], DeviceId(ready["device"]))
     finally:
         laptop.close()

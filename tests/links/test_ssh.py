@@ -70,7 +70,7 @@ def test_many_threads_share_a_link(server: SshServer) -> None:
     wrong: list[object] = []
 
     def work(number: int) -> None:
-        for turn in range(6):
+        for turn in range(25):
             done = link.run(["printf", "%s", f"{number}.{turn}"], soon())
             if done.out != f"{number}.{turn}".encode() or done.rc != 0:
                 wrong.append(done)

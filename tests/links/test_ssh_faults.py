@@ -8,7 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -181,6 +181,12 @@ def test_what_is_no_ssh_server_is_said(host_key: Path, identity: Path) -> None:
         thread.join()
 
 
+def _signal(processes: list[int], number: signal.Signals) -> None:
+    for pid in processes:
+        with suppress(ProcessLookupError):  # a command of before may just have ended
+            os.kill(pid, number)
+
+
 def test_a_peer_that_hangs_is_noticed_within_ten_seconds_by_all_who_wait(server: SshServer, runtime: Path) -> None:
     """The kernel of a stopped process goes on acknowledging, so no TCP timer ever helps."""
     link = ssh.connect(server.entry, known_hosts=server.known_hosts, identities=[server.identity], deadline=soon())
@@ -208,8 +214,7 @@ def test_a_peer_that_hangs_is_noticed_within_ten_seconds_by_all_who_wait(server:
     stopped = [server.process.pid] if server.kind == "asyncssh" else server.children()
     threads = [waits("run", lambda: link.run("sleep 30", soon(60)))]
     assert link.run(["true"], soon()).rc == 0  # the sleep was begun before this one ended
-    for pid in stopped:
-        os.kill(pid, signal.SIGSTOP)
+    _signal(stopped, signal.SIGSTOP)
     try:
         began = time.monotonic()
         threads.append(waits("open", lambda: link.run(["true"], soon(60))))
@@ -218,8 +223,7 @@ def test_a_peer_that_hangs_is_noticed_within_ten_seconds_by_all_who_wait(server:
         for thread in threads:
             thread.join(20)
     finally:
-        for pid in stopped:
-            os.kill(pid, signal.SIGCONT)
+        _signal(stopped, signal.SIGCONT)
     assert sorted(ended) == ["open", "request", "run", "upload"]
     assert {name: round(after) for name, (after, _) in ended.items() if after > 10} == {}
     assert isinstance(ended["run"][1], LinkLost)
