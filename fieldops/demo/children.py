@@ -123,6 +123,12 @@ class Child:
             self.process.stdout.close()
         return status
 
+    def stop_by(self, number: int, seconds: float = 20.0) -> int:
+        """End it by a signal, as a person or a service manager would. Returns its status."""
+        self.process.send_signal(number)
+        self._wait(seconds)
+        return self.stop()
+
 
 def last_words(log: Path) -> str:
     """The last line a child left in its log, for the message that names it."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import secrets
 import signal
 import socket
 import sys
@@ -164,7 +165,9 @@ def main() -> None:
     images = read_images(Path(document["images"]))
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    feeds = [Feed(Meter(**one), images, seed, stop) for seed, one in enumerate(document["devices"])]
+    # another order at every start: a chance run at the beginning must not come again and look like a shift
+    start = secrets.randbelow(1 << 32)
+    feeds = [Feed(Meter(**one), images, start + index, stop) for index, one in enumerate(document["devices"])]
     for feed in feeds:
         feed.start()
     _say({"ready": True})
