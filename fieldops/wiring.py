@@ -107,6 +107,7 @@ class Laptop:
         self.home = home
         self.clock = SystemClock()
         self._lock = threading.RLock()
+        self._settled = False
 
     @classmethod
     def open(cls, home: Path | None = None) -> Self:
@@ -178,10 +179,15 @@ class Laptop:
         return certificate_key(pin) if pin is not None else None
 
     def gate(self) -> Gate:
-        """With the policy as this laptop trusts it now."""
+        """With the policy as this laptop trusts it now. What a process that is gone left open in the log is settled first."""
         from fieldops.operations.gate import Gate
 
-        return Gate(self.journal, self.signer, self.technician, self.trust.policy(), self.clock)
+        gate = Gate(self.journal, self.signer, self.technician, self.trust.policy(), self.clock)
+        with self._lock:
+            if not self._settled:
+                self._settled = True
+                gate.settle_open()
+        return gate
 
     def exclusive(self, what: str) -> AbstractContextManager[object]:
         """what: `console` or `sync`. Raises StorageFault (in_use) when another process of this home has it."""

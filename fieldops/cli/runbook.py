@@ -18,10 +18,11 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from fieldops.fleet import DeviceEntry
+    from fieldops.operations.gate import Words
     from fieldops.operations.runbook import RunReport
     from fieldops.ports import Device
     from fieldops.runbooks.engine import Action, Fact
-    from fieldops.runbooks.format import Runbook
+    from fieldops.runbooks.format import Param, Runbook
 
 app = group()
 
@@ -54,9 +55,8 @@ def list_runbooks(context: typer.Context, json: Json = False) -> None:
     )
 
 
-def _parameter(param: object) -> str:
-    name, needed = getattr(param, "name", ""), getattr(param, "required", False)
-    return f"{name}=" if needed else f"[{name}=]"
+def _parameter(param: Param) -> str:
+    return f"{param.name}=" if param.required else f"[{param.name}=]"
 
 
 @app.command()
@@ -205,11 +205,9 @@ def resume(
     return _go_on(call, run, report.params, words=Words(reason, ticket))
 
 
-def _go_on(call: Call, run: str, params: dict[str, str], *, words: object) -> int:
+def _go_on(call: Call, run: str, params: dict[str, str], *, words: Words) -> int:
     from fieldops.operations import runbook as operation
-    from fieldops.operations.gate import Words
 
-    assert isinstance(words, Words)
     entry = _target(call, params)
     gate = call.laptop.gate()
 

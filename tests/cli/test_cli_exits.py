@@ -7,11 +7,13 @@ import signal
 import socket
 import sqlite3
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from fieldops.cli.diagnostics import ended
+from fieldops.cli.documents import AuditEntries
 from fieldops.errors import LinkFault, NeedsPerson
 from fieldops.wire import ErrorDoc
 from tests.cli.conftest import LIMIT_S, Run, command, environment
@@ -201,3 +203,18 @@ def test_an_error_that_needs_a_person_keeps_its_code() -> None:
         raise NeedsPerson("undo failed", reason="undo_failed", next_step="go there", device="press-01")
 
     assert ended(failed, as_json=True) == 10
+
+
+def test_what_a_killed_run_left_open_is_settled_by_the_next_change(run: Run, home: Path, fleet: Path) -> None:
+    """An intent without outcome, by a process that is gone: the log says that nobody knows, and goes on."""
+    program = (
+        "import os\nfrom fieldops.audit.entry import Draft\nfrom fieldops.wiring import Laptop\n"
+        "Laptop.open().journal.append(Draft(actor='local:me', phase='intent', act='Commit'))\nos._exit(9)"
+    )
+    killed = subprocess.run([sys.executable, "-c", program], env=environment(home), check=False, timeout=LIMIT_S)
+    assert killed.returncode == 9
+    assert run("device", "remove", "press-01", "--yes").code == 0
+    entries = run("audit", "list", "--json").document()
+    assert isinstance(entries, AuditEntries)
+    settled = [(entry.of, entry.result.status) for entry in entries.entries if entry.act == "Commit" and entry.result is not None]
+    assert settled == [(1, "unknown")]
