@@ -94,14 +94,8 @@ def bar(fraction: float | None, width: int, glyphs: Glyphs) -> str:
     """Fraction 0..1 as a bar of width cells; unknown is an empty row of dashes, distinct from 0."""
     if fraction is None:
         return (glyphs.unknown + " " * (width - 1))[:width]
-    filled = max(0.0, min(1.0, fraction)) * width
-    whole = int(filled)
-    cells = glyphs.full * whole
-    steps = len(glyphs.partial) + 1
-    part = int((filled - whole) * steps)
-    if part and whole < width:
-        cells += glyphs.partial[part - 1]
-    return cells + glyphs.empty * (width - len(cells))
+    whole = round(max(0.0, min(1.0, fraction)) * width)
+    return glyphs.full * whole + glyphs.empty * (width - whole)
 
 
 def spark(values: Sequence[float | None], width: int, glyphs: Glyphs, *, low: float = 0.0, high: float | None = None) -> str:

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Glyphs:
-    """spark and partial: from lowest to highest. partial: eighths of one cell; empty: no partial cells."""
+    """spark: from lowest to highest."""
 
     spark: str
     full: str
-    partial: str
     empty: str
     arrow: str
     dot: str
@@ -21,8 +20,8 @@ class Glyphs:
     unknown: str = "-"
 
 
-BLOCKS = Glyphs(spark="▁▂▃▄▅▆▇█", full="█", partial="▏▎▍▌▋▊▉", empty="░", arrow="→", dot="·", ellipsis="…", rule="─", pointer="▶")
-ASCII = Glyphs(spark=".:-=+*#%@", full="#", partial="", empty=".", arrow="->", dot="|", ellipsis="~", rule="-", pointer=">")
+BLOCKS = Glyphs(spark="▁▂▃▄▅▆▇█", full="█", empty="░", arrow="→", dot="·", ellipsis="…", rule="─", pointer="▶")
+ASCII = Glyphs(spark=".:-=+*#%@", full="#", empty=".", arrow="->", dot="|", ellipsis="~", rule="-", pointer=">")
 
 # Terminals whose fonts are known to lack block glyphs, whatever their encoding claims.
 PLAIN_TERMINALS = frozenset({"linux", "vt100", "vt102", "vt220", "ansi", "dumb"})

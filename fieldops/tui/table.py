@@ -92,6 +92,11 @@ class LineTable(ScrollView, can_focus=True, inherit_bindings=False):
         """Key of the selected row; None when there is none."""
         return self._keys[self._cursor] if self._keys else None
 
+    @property
+    def moved(self) -> bool:
+        """Whether the person ever moved the cursor."""
+        return self._moved
+
     def set_empty(self, text: str) -> None:
         """What is said in place of rows."""
         if text != self._empty:

@@ -407,7 +407,7 @@ async def test_each_candidate_has_a_verdict_and_a_refused_one_ends_at_the_refusa
         await pilot.press("j", "enter")
         await until(pilot, lambda: "REFUSED BY TRUST" in "\n".join(screen_text(app)))
         text = "\n".join(screen_text(app))
-        assert "hash mismatch" in text
+        assert "expired 3 days ago" in text
         assert "intact stick" in text
         await pilot.press("enter")
         assert not isinstance(app.screen, ConfirmScreen)

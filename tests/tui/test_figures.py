@@ -29,10 +29,6 @@ def test_a_bar_never_leaves_its_width(fraction: float, text: str) -> None:
     assert len(figures.bar(fraction, 4, BLOCKS)) == 4
 
 
-def test_a_bar_shows_eighths_where_the_terminal_can() -> None:
-    assert figures.bar(0.5625, 2, BLOCKS) == "█▏"
-
-
 def test_a_sparkline_has_the_newest_value_at_the_right_and_gaps_where_nothing_was_measured() -> None:
     assert figures.spark([0, 50, None, 100], 6, ASCII, high=100) == "  .+ @"
     assert figures.spark([0, 0], 2, BLOCKS) == "▁▁"

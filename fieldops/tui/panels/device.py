@@ -72,8 +72,11 @@ def trouble(snapshot: Snapshot | None, width: int) -> list[Content]:
     ]
 
 
-def resources(sight: Sight, width: int, glyphs: Glyphs) -> Content:
-    """Every meter is a label, a value, a bar or the last two minutes, and what it is measured against."""
+def resources(sight: Sight, width: int, glyphs: Glyphs, *, causes: bool = True) -> Content:
+    """Every meter is a label, a value, a bar or the last two minutes, and what it is measured against.
+
+    causes: with the cause of a drift below; without it where the drift tab stands beside.
+    """
     snapshot = sight.snapshot
     lines = trouble(snapshot, width)
     if snapshot is None or snapshot.resources is None:
@@ -82,7 +85,7 @@ def resources(sight: Sight, width: int, glyphs: Glyphs) -> Content:
     lines += _meters(hardware, snapshot, sight.history, width, glyphs)
     lines += [Content(""), heading("ANSWERS", width, glyphs.rule, "last minute")]
     lines += _answers(hardware.serving, snapshot, width)
-    lines += _verdicts(snapshot, width)
+    lines += _verdicts(snapshot, width, causes=causes)
     return page(lines)
 
 
@@ -167,31 +170,33 @@ def _used_share(total: int | None, free: int | None) -> float | None:
 
 
 def _answers(serving: Iterable[Serving], snapshot: Snapshot, width: int) -> list[Content]:
-    name_width = max(12, min(30, width - 47))
+    """Failures stand under the table where there is no room for a column of their own."""
+    roomy = width >= 64
+    name_width = max(13, min(30, width - (47 if roomy else 39)))
     head = f"{'MODEL':<{name_width}}{'P50':>10}{'P95':>10}{'BASELINE':>10}{'RATE':>9}{'FAILED':>8}"
-    lines = [line((head, "muted")).truncate(width)]
+    lines = [line((head if roomy else head[:-8], "muted"))]
     for each in serving:
-        baseline = figures.milliseconds(each.baseline_p50_ms)
-        warn = f"{each.model} slow" in snapshot.reasons
+        name = figures.clean(f"{each.model} {each.version}")[: name_width - 1]
+        tail = f"{figures.milliseconds(each.p95_ms):>10}{figures.milliseconds(each.baseline_p50_ms):>10}{figures.rate(each.rate_per_s):>9}"
         lines.append(
             line(
-                f"{figures.clean(f'{each.model} {each.version}')[: name_width - 1]:<{name_width}}",
-                (f"{figures.milliseconds(each.p50_ms):>10}", "warn" if warn else "plain"),
-                f"{figures.milliseconds(each.p95_ms):>10}{baseline:>10}{figures.rate(each.rate_per_s):>9}{each.failed:>8}",
-            ).truncate(width)
+                f"{name:<{name_width}}",
+                (f"{figures.milliseconds(each.p50_ms):>10}", "warn" if f"{each.model} slow" in snapshot.reasons else "plain"),
+                tail + (f"{each.failed:>8}" if roomy else ""),
+            )
         )
         routes = "  ".join(f"{name} {count}" for name, count in sorted(each.routes.items()) if count)
-        if routes:
-            lines.append(line((f"  answered by  {routes}", "muted")).truncate(width))
+        failed = "" if roomy else f"   failed {each.failed}"
+        lines.append(line((f"  answered by  {routes or figures.UNKNOWN}{failed}", "muted")).truncate(width))
     return lines if len(lines) > 1 else [line(("no model answers here", "muted"))]
 
 
-def _verdicts(snapshot: Snapshot, width: int) -> list[Content]:
+def _verdicts(snapshot: Snapshot, width: int, *, causes: bool) -> list[Content]:
     lines: list[Content] = []
     reasons = [figures.clean(reason) for reason in snapshot.reasons]
     if reasons and snapshot.error is None:
         lines += [Content(""), *wrapped("WHY", reasons, width, LABEL, tone_of(snapshot.state))]
-    for each in snapshot.drift:
+    for each in snapshot.drift if causes else ():
         if each.verdict in {"ok", "unknown"}:
             continue
         lines += [Content(""), *verdict(each, width, short=True)]
@@ -212,9 +217,7 @@ def verdict(diagnosis: Diagnosis, width: int, *, short: bool = False) -> list[Co
     if diagnosis.labels and not short:
         lines += wrapped("labels", [", ".join(sorted(label.replace("_", " ") for label in diagnosis.labels))], width, LABEL)
     if diagnosis.evidence:
-        lines += wrapped(
-            "because", [figures.clean(text) for text in diagnosis.evidence[: 3 if short else 12]], width, LABEL + 1, "plain"
-        )
+        lines += wrapped("why", [figures.clean(text) for text in diagnosis.evidence[: 3 if short else 12]], width, LABEL)
     return lines
 
 

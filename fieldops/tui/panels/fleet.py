@@ -138,8 +138,6 @@ def _hardware(sight: Sight, snapshot: Snapshot, now: float, width: int, glyphs: 
         ),
         line(("disk   ", "muted"), f"{figures.size(hardware.disk_free_bytes)} free"),
     ]
-    if hardware.throttled:
-        lines.append(line(("       ", "muted"), ("THROTTLED ", "warn"), figures.clean(hardware.throttle_reason)))
     return lines
 
 

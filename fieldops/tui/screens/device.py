@@ -99,8 +99,11 @@ class DeviceScreen(View):
         right.display = beside
         width = (self.size.width - 3) // 2 - 4 if beside else self.size.width - 4
         width = min(width, 100)
-        draw = panel.resources if self._tab == "resources" else panel.drift
-        _put(self.query_one("#left-text", Static), draw(self._sight, width, glyphs))
+        if self._tab == "resources":
+            left = panel.resources(self._sight, width, glyphs, causes=not beside)
+        else:
+            left = panel.drift(self._sight, width, glyphs)
+        _put(self.query_one("#left-text", Static), left)
         if beside:
             _put(self.query_one("#right-text", Static), panel.drift(self._sight, width, glyphs))
 

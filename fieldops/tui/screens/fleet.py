@@ -23,6 +23,7 @@ from fieldops.tui.table import LineTable
 SIDE_FROM = 110  # columns
 SIDE_WIDTH = 40
 ORDER_EVERY_S = 1.0
+ORDER_AT_ONCE = 500  # up to so many rows the worst comes to the top at every tick until a key is pressed
 STILL_S = 1.0  # rows never move within this time of a key
 
 
@@ -72,10 +73,10 @@ class FleetScreen(View):
 
     def show_sights(self, sights: Mapping[Key, Sight]) -> None:
         """All devices as they are known now."""
-        first = not self._sights
         self._sights = sights
         monotonic = self.console_app.site.monotonic()
-        if first or (monotonic - self._ordered_at >= ORDER_EVERY_S and monotonic - self._moved_at >= STILL_S):
+        untouched = not self.table.moved and len(sights) <= ORDER_AT_ONCE
+        if untouched or (monotonic - self._ordered_at >= ORDER_EVERY_S and monotonic - self._moved_at >= STILL_S):
             self.rearrange()
 
     def rearrange(self) -> None:
@@ -133,7 +134,8 @@ class FleetScreen(View):
 
     def on_line_table_highlighted(self, message: LineTable.Highlighted) -> None:
         message.stop()
-        self._moved_at = self.console_app.site.monotonic()
+        if self.table.moved:
+            self._moved_at = self.console_app.site.monotonic()
         self.tick()
 
     def on_line_table_opened(self, message: LineTable.Opened) -> None:
