@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ssl
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import httpcore
@@ -18,19 +19,22 @@ from fieldops.edges import dial
 from fieldops.edges.agent_api import AgentDevice
 from fieldops.edges.keys import certificate_key
 from fieldops.edges.pipe import FixedBackend, client_over
-from fieldops.errors import Cancelled, LinkFault, LinkLost, NotAuthorised, StorageFault, Unreachable
+from fieldops.errors import LinkFault, LinkLost, NotAuthorised, StorageFault, Unreachable
 from fieldops.fleet import Address, DeviceEntry, key_id, tls_name
+
+_CONNECT_S = 10.0
 
 
 class _LanBackend(FixedBackend):
-    def __init__(self, address: Address, deadline: Deadline) -> None:
-        self._address, self._deadline = address, deadline
+    def __init__(self, address: Address, monotonic: Callable[[], float]) -> None:
+        self._address, self._monotonic = address, monotonic
 
     def open(self, timeout: float | None) -> httpcore.NetworkStream:
-        limit = Deadline.after(timeout or self._deadline.left(), self._deadline.monotonic, self._deadline.cancel)
+        # the client outlives the call that made it, and so its deadline and cancel token
+        limit = Deadline.after(timeout or _CONNECT_S, self._monotonic)
         try:
             found = dial.resolve(self._address.host, self._address.port, limit)
-        except (Unreachable, Cancelled) as error:
+        except Unreachable as error:
             raise httpcore.ConnectError(str(error)) from error
         failed: Exception = httpcore.ConnectError("no address")
         for _, host, port in found:
@@ -69,7 +73,7 @@ def lan_client(
             device=entry.name,
         )
     base = f"https://{tls_name(pinned)}"
-    backend = _LanBackend(entry.lan, deadline)
+    backend = _LanBackend(entry.lan, deadline.monotonic)
     client = client_over(backend, base, _context(pinned_certificate_pem, client_certificate, client_key))
     try:
         _prove(client, entry, pinned_certificate_pem, backend, deadline)

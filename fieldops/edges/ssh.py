@@ -23,7 +23,7 @@ import shlex
 import socket
 import struct
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -305,7 +305,7 @@ def _agent_keys(stack: contextlib.ExitStack) -> Sequence[paramiko.AgentKey]:
         return ()
     conn.settimeout(_TOUCH_S)
     keys: Sequence[paramiko.AgentKey] = agent.get_keys()
-    return keys
+    return sorted(keys, key=lambda key: key.get_name().startswith("sk-"))  # those that wait for a touch last
 
 
 # --- the link ------------------------------------------------------------------------------------------------------------
@@ -678,8 +678,3 @@ class _BridgeStream(_ChannelStream):
             why = "".join(char for char in words[-1] if char.isprintable())[:200] if words else "its bridge ended"
             raise self._link.no_agent(self._path, why)
         return data
-
-
-def identity_files(folder: Path, names: Iterable[str] = ("id_ed25519", "id_ecdsa", "id_rsa")) -> tuple[Path, ...]:
-    """The usual keys of a folder such as ~/.ssh that exist."""
-    return tuple(folder / name for name in names if (folder / name).is_file())
