@@ -12,7 +12,18 @@ from types import FrameType
 
 import pytest
 
-WATCHED = ("open", "socket.", "subprocess.", "os.system", "os.exec", "os.remove", "os.rename", "os.mkdir", "sqlite3.connect", "shutil.")
+WATCHED = (
+    "open",
+    "socket.",
+    "subprocess.",
+    "os.system",
+    "os.exec",
+    "os.remove",
+    "os.rename",
+    "os.mkdir",
+    "sqlite3.connect",
+    "shutil.",
+)
 PACKAGE = str(Path(__file__).parents[2] / "fieldops")
 _seen: list[str] = []
 _armed = False
