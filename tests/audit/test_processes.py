@@ -37,6 +37,14 @@ def test_a_process_runs_until_it_ends() -> None:
         ("no session", boot_id(), False),
         ("", "", False),
     ],
+    ids=[
+        "this one",
+        "pid given out again",
+        "another boot",
+        "no boot id",
+        "no session",
+        "nothing",
+    ],  # every xdist worker's own differ
 )
 def test_only_what_is_certain_counts_as_ended(who: str, boot: str, ended: bool) -> None:
     assert has_ended(who, boot) is ended
