@@ -9,11 +9,14 @@ import threading
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from fieldops.deadline import CancelToken
 from fieldops.errors import Cancelled, FieldopsError
-from fieldops.ports import Progress
+
+if TYPE_CHECKING:
+    from fieldops.ports import Progress
+
 
 T = TypeVar("T")
 

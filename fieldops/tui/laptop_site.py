@@ -1,6 +1,6 @@
-"""`Site` over a laptop's wiring: each call is one operation. Links to devices are kept between readings.
+"""`Site` over a laptop's wiring: each call is one operation, imported when it is first asked for: after the first paint.
 
-Reading a device asks over the link that stands; a link that failed is closed and made anew at the next reading. Changes use
+Links to devices are kept between readings. Reading a device asks over the link that stands; a link that failed is closed and made anew at the next reading. Changes use
 a link of their own, so that polling never waits behind a sideload.
 """
 
@@ -16,10 +16,7 @@ from typing import TYPE_CHECKING
 
 from fieldops.deadline import CancelToken, Deadline
 from fieldops.errors import LinkFault, StoreFault, TrustRefused, UsageFault
-from fieldops.operations import observe, rollback, sideload, sync, trail
-from fieldops.steps import Commit
 from fieldops.tui.snapshots import Key, key_of
-from fieldops.wiring import Laptop
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,6 +33,7 @@ if TYPE_CHECKING:
     from fieldops.ports import Candidate, Device, OnProgress, Source, TrustedBundle
     from fieldops.steps import Step
     from fieldops.wire import StepRecord
+    from fieldops.wiring import Laptop
 
 
 @dataclass(slots=True)
@@ -82,6 +80,8 @@ class LaptopSite:
         return self._laptop.inventory()
 
     def snapshot(self, entry: DeviceEntry, deadline: Deadline) -> Snapshot:
+        from fieldops.operations import observe
+
         return observe.snapshot(self._linked, entry, deadline, self.now)
 
     @contextmanager
@@ -104,11 +104,15 @@ class LaptopSite:
     # --- sideload ----------------------------------------------------------------------------------------------------------------
 
     def candidates(self, deadline: Deadline) -> list[Candidate]:
+        from fieldops.operations import sideload
+
         sources = self._laptop.media.find()
         self._sources = {source.name: source for source in sources}
         return sideload.candidates(self._laptop.trust, sources, deadline)
 
     def fetch(self, candidate: Candidate, deadline: Deadline, progress: OnProgress) -> TrustedBundle:
+        from fieldops.operations import sideload
+
         source = self._sources.get(candidate.source)
         if source is None:
             raise TrustRefused(
@@ -120,29 +124,39 @@ class LaptopSite:
         )
 
     def plan_sideload(self, entry: DeviceEntry, bundle: TrustedBundle, deadline: Deadline) -> SideloadPlan:
+        from fieldops.operations import sideload
+
         with self._laptop.connect(entry, deadline) as device:
             return sideload.plan(self._laptop.trust, device, bundle, deadline)
 
     def apply(
         self, entry: DeviceEntry, plan: SideloadPlan, planned: Planned, words: Words, deadline: Deadline, progress: OnProgress
     ) -> StepRecord:
+        from fieldops.operations import sideload
+
         with self._laptop.connect(entry, deadline) as device:
             one = replace(plan, steps=(planned,))
             return sideload.run(self._laptop.gate(), device, one, deadline, words=words, progress=progress)[0]
 
     def commit(self, entry: DeviceEntry, model: str, version: str, words: Words, deadline: Deadline) -> StepRecord:
+        from fieldops.steps import Commit
+
         with self._laptop.connect(entry, deadline) as device:
             return self._laptop.gate().perform(device, Commit(model=model, version=version), deadline, words=words)
 
     # --- rollback ------------------------------------------------------------------------------------------------------------------
 
     def plan_rollback(self, entry: DeviceEntry, model: str, to: str | None, deadline: Deadline) -> RollbackPlan:
+        from fieldops.operations import rollback
+
         with self._laptop.connect(entry, deadline) as device:
             return rollback.plan(device, model, deadline, to=to)
 
     def rollback(
         self, entry: DeviceEntry, plan: RollbackPlan, words: Words, deadline: Deadline, progress: OnProgress
     ) -> StepRecord:
+        from fieldops.operations import rollback
+
         with self._laptop.connect(entry, deadline) as device:
             return rollback.run(self._laptop.gate(), device, plan, deadline, words=words, progress=progress)
 
@@ -152,16 +166,24 @@ class LaptopSite:
     # --- the log -------------------------------------------------------------------------------------------------------------------
 
     def trail(self, limit: int) -> list[Entry]:
+        from fieldops.operations import trail
+
         return trail.listing(self._laptop.journal, -1, limit)[::-1]
 
     def sync_status(self) -> SyncStatus:
+        from fieldops.operations import sync
+
         return sync.status(self._laptop.journal)
 
     def verify_trail(self, deadline: Deadline) -> TrailReport:
+        from fieldops.operations import trail
+
         deadline.check("the log")
         return trail.verify(self._laptop.journal)
 
     def sync(self, deadline: Deadline, progress: OnProgress) -> SyncReport:
+        from fieldops.operations import sync
+
         laptop = self._laptop
         store = laptop.store()
         with laptop.exclusive("sync"):

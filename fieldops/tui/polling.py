@@ -5,13 +5,17 @@ from __future__ import annotations
 import heapq
 import threading
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from fieldops.deadline import CancelToken
 from fieldops.errors import Cancelled, FieldopsError
-from fieldops.fleet import DeviceEntry, Inventory
 from fieldops.tui.jobs import Bug
 from fieldops.tui.site import Site
 from fieldops.tui.snapshots import Key, SnapshotStore, key_of
+
+if TYPE_CHECKING:
+    from fieldops.fleet import DeviceEntry, Inventory
+
 
 THREADS = 8
 ASK_S = 8.0  # how long one device may take to answer

@@ -9,10 +9,12 @@ import threading
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import NewType
+from typing import TYPE_CHECKING, NewType
 
-from fieldops.fleet import DeviceEntry, Inventory
-from fieldops.operations.observe import Snapshot
+if TYPE_CHECKING:
+    from fieldops.fleet import DeviceEntry, Inventory
+    from fieldops.operations.observe import Snapshot
+
 
 Key = NewType("Key", str)
 

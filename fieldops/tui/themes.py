@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -47,6 +46,8 @@ _COLOURS = tuple(field.name for field in fields(Palette) if field.name not in {"
 
 def parse_theme(text: str, file: str) -> Palette | list[Fault]:
     """The palette, or every fault of the file with its line."""
+    import tomllib
+
     try:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:

@@ -18,6 +18,7 @@ from fieldops.tui.glyphs import Glyphs
 from fieldops.tui.panels.columns import Cell, Column
 from fieldops.tui.panels.device import checks
 from fieldops.tui.panels.ink import Part, Tone, heading, line, page, wrapped
+from fieldops.tui.panels.progress import progress_bar
 from fieldops.wire import SlotStatus, StepRecord
 
 STAGES = ("pick", "verify", "plan", "apply", "trial")
@@ -64,22 +65,6 @@ def stages(current: str, width: int, glyphs: Glyphs) -> Content:
         text = f"{number + 1} {name}"
         parts.append((f"[{text}]", "accent") if number == at else (text, "ok" if number < at else "muted"))
     return line(*parts).truncate(width)
-
-
-def progress_bar(progress: Progress | None, width: int, glyphs: Glyphs, elapsed_s: float | None = None) -> Content:
-    """Phase, bar, bytes and rate. A total that nobody knows yet draws no bar."""
-    if progress is None:
-        return line(("starting", "muted"))
-    head = f"{figures.clean(progress.phase):<11}"
-    if not progress.total:
-        done = f"{figures.size(progress.done)}" if progress.done else ""
-        return line((head, "plain"), (done, "muted"))
-    fraction = progress.done / progress.total
-    tail = f" {100 * fraction:>3.0f}%  {figures.size(progress.done)} of {figures.size(progress.total)}"
-    if elapsed_s and elapsed_s > 1 and progress.done:
-        tail += f"  {figures.size(progress.done / elapsed_s)}/s"
-    room = max(8, width - len(head) - len(tail))
-    return line(head, (figures.bar(fraction, room, glyphs), "accent"), tail)
 
 
 def refusal(error: FieldopsError, width: int) -> list[Content]:

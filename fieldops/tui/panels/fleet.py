@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from textual.content import Content
 
-from fieldops.operations.observe import Snapshot
 from fieldops.tui import figures
 from fieldops.tui.glyphs import Glyphs
 from fieldops.tui.panels.columns import Cell, Column
 from fieldops.tui.panels.ink import Tone, heading, line, page, tone_of, wrapped
 from fieldops.tui.snapshots import Sight, memory_pct
+
+if TYPE_CHECKING:
+    from fieldops.operations.observe import Snapshot
+
 
 COLUMNS = (
     Column("ST", 4),

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, ClassVar
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.content import Content
-from textual.widgets import Input
 
 from fieldops.tui import figures
 from fieldops.tui.commands import bindings
@@ -18,6 +17,8 @@ from fieldops.tui.screens.view import Line, View
 from fieldops.tui.table import LineTable
 
 if TYPE_CHECKING:
+    from textual.widgets import Input
+
     from fieldops.audit.entry import Entry
     from fieldops.operations.trail import TrailReport
     from fieldops.tui.jobs import Job
@@ -42,10 +43,8 @@ class AuditScreen(View):
     def body(self) -> ComposeResult:
         yield Line(id="status")
         yield LineTable(panel.COLUMNS, self._cells, self.console_app.glyphs, empty="reading the log ...", id="entries")
-        yield Input(placeholder="text in any column", id="filter", compact=True)
 
     def on_mount(self) -> None:
-        self.query_one("#filter").display = False
         self.table.focus()
         self.do_refresh()
 
@@ -123,10 +122,7 @@ class AuditScreen(View):
             self._filter = argument
             self._arrange()
             return
-        box = self.query_one("#filter", Input)
-        box.display = True
-        box.value = self._filter
-        box.focus()
+        self.open_filter(self._filter, "text in any column", after="#entries")
 
     def on_input_changed(self, event: Input.Changed) -> None:
         if event.input.display:
@@ -134,8 +130,7 @@ class AuditScreen(View):
             self._arrange()
 
     def on_input_submitted(self, _event: Input.Submitted) -> None:
-        self.query_one("#filter").display = False
-        self.table.focus()
+        self.close_filter(self.table)
 
     def on_line_table_highlighted(self, message: LineTable.Highlighted) -> None:
         message.stop()
@@ -145,10 +140,8 @@ class AuditScreen(View):
         self.do_open()
 
     def do_back(self, _argument: str = "") -> None:
-        if self.query_one("#filter").display or self._filter:
+        if self.close_filter(self.table) or self._filter:
             self._filter = ""
-            self.query_one("#filter").display = False
-            self.table.focus()
             self._arrange()
         else:
             self.console_app.pop_screen()

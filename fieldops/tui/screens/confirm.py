@@ -67,7 +67,9 @@ class ConfirmScreen(ModalScreen[Answer | None]):
         """Until now nothing had the focus, so keys typed ahead went nowhere."""
         self._armed = True
         self._unlock()
-        self.query_one("#cancel").focus()
+        cancel = self.query_one_optional("#cancel")
+        if cancel is not None:
+            cancel.focus()
 
     @property
     def armed(self) -> bool:
@@ -75,6 +77,8 @@ class ConfirmScreen(ModalScreen[Answer | None]):
 
     def _unlock(self) -> None:
         asked = self._question
+        if self.query_one_optional("#go") is None:
+            return  # answered meanwhile
         typed = self.query_one("#unlock", Input).value if asked.unlock else ""
         locked = typed != asked.unlock
         go = self.query_one("#go", Button)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Horizontal
 from textual.content import Content
-from textual.widgets import Input, Static
+from textual.widgets import Static
 
 from fieldops.tui.commands import bindings
 from fieldops.tui.panels import fleet as panel
@@ -19,6 +19,9 @@ from fieldops.tui.panels.ink import Part, line
 from fieldops.tui.screens.view import Line, View
 from fieldops.tui.snapshots import SORTS, Key, Sight, arranged, counts, parse_filter
 from fieldops.tui.table import LineTable
+
+if TYPE_CHECKING:
+    from textual.widgets import Input
 
 SIDE_FROM = 110  # columns
 SIDE_WIDTH = 40
@@ -46,10 +49,8 @@ class FleetScreen(View):
             yield LineTable(panel.COLUMNS, self._cells, app.glyphs, empty="reading the inventory ...", id="devices")
             yield Static(id="side", markup=False)
         yield Line(id="status")
-        yield Input(placeholder="site:north  drift:data  !st:ok  text", id="filter", compact=True)
 
     def on_mount(self) -> None:
-        self.query_one("#filter").display = False
         self.table.focus()
 
     @property
@@ -154,27 +155,19 @@ class FleetScreen(View):
         if argument:
             self._set_filter(argument)
             return
-        box = self.query_one("#filter", Input)
-        box.display = True
-        box.value = self._filter
-        box.focus()
+        self.open_filter(self._filter, "site:north  drift:data  !st:ok  text", after="#status")
 
     def on_input_changed(self, event: Input.Changed) -> None:
-        if event.input.id == "filter" and event.input.display:
+        if event.input.display:
             self._set_filter(event.value)
 
-    def on_input_submitted(self, event: Input.Submitted) -> None:
-        if event.input.id == "filter":
-            self._leave_filter()
+    def on_input_submitted(self, _event: Input.Submitted) -> None:
+        self.close_filter(self.table)
 
     def _set_filter(self, text: str) -> None:
         self._filter = text.strip()
         self.rearrange()
         self.tick()
-
-    def _leave_filter(self) -> None:
-        self.query_one("#filter").display = False
-        self.table.focus()
 
     def do_faults(self, _argument: str = "") -> None:
         self._faults_only = not self._faults_only
@@ -188,9 +181,8 @@ class FleetScreen(View):
 
     def do_back(self, _argument: str = "") -> None:
         """Esc leaves the filter box, then clears what hides rows; at the root it does nothing more."""
-        if self.query_one("#filter").display:
+        if self.close_filter(self.table):
             self._set_filter("")
-            self._leave_filter()
         elif self._filter or self._faults_only:
             self._faults_only = False
             self._set_filter("")

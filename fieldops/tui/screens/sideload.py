@@ -23,6 +23,7 @@ from fieldops.tui.panels import change as panel
 from fieldops.tui.panels import top
 from fieldops.tui.panels.columns import Cell
 from fieldops.tui.panels.ink import Part, heading, line, page
+from fieldops.tui.panels.progress import progress_bar
 from fieldops.tui.screens.view import Line, View
 from fieldops.tui.snapshots import Key, Sight
 from fieldops.tui.table import LineTable
@@ -127,7 +128,7 @@ class SideloadScreen(View):
             progress = self._job.progress if self._job else None
             lines += [
                 heading("VERIFY", width, glyphs.rule, "every byte against the signed metadata"),
-                panel.progress_bar(progress, width, glyphs, elapsed),
+                progress_bar(progress, width, glyphs, elapsed),
             ]
         elif self._stage == "plan" and self._plan is not None:
             lines.append(line(("verified ", "muted"), ("ok", "ok"), "   signatures, expiry and digests; copied to this laptop"))

@@ -15,8 +15,8 @@ from fieldops.errors import FieldopsError
 from fieldops.tui import figures
 from fieldops.tui.commands import BY_ID, COMMANDS
 from fieldops.tui.jobs import Job
-from fieldops.tui.panels.change import progress_bar
 from fieldops.tui.panels.ink import Part, line
+from fieldops.tui.panels.progress import progress_bar
 
 if TYPE_CHECKING:
     from fieldops.tui.app import Console
@@ -141,6 +141,27 @@ class View(Screen[None]):
         order = {command.label: number for number, command in enumerate(COMMANDS) if command.label}
         shown.sort(key=lambda item: order[item[1]])
         self.query_one("#keys", Line).show(_fitting(shown[:MOST_KEYS], width))
+
+    def open_filter(self, text: str, placeholder: str, *, after: str) -> None:
+        """The focus moves at once, so that no letter typed next can be taken for a command."""
+        from textual.widgets import Input
+
+        box = self.query_one_optional("#filter", Input)
+        if box is None:
+            box = Input(id="filter", placeholder=placeholder, compact=True)
+            self.mount(box, after=after)
+        box.display = True
+        box.value = text
+        self.set_focus(box)
+
+    def close_filter(self, then: Widget) -> bool:
+        """Whether it was open. Its text stays for the next time."""
+        box = self.query_one_optional("#filter")
+        if box is None or not box.display:
+            return False
+        box.display = False
+        self.set_focus(then)
+        return True
 
     def may(self, command_id: str) -> bool:  # noqa: ARG002 - screens override
         """Whether a command of this screen can be used in the state it is in."""

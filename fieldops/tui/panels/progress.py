@@ -1,0 +1,30 @@
+"""How far a job is: used by the strip of every screen, so it imports nothing else."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from textual.content import Content
+
+from fieldops.tui import figures
+from fieldops.tui.glyphs import Glyphs
+from fieldops.tui.panels.ink import line
+
+if TYPE_CHECKING:
+    from fieldops.ports import Progress
+
+
+def progress_bar(progress: Progress | None, width: int, glyphs: Glyphs, elapsed_s: float | None = None) -> Content:
+    """Phase, bar, bytes and rate. A total that nobody knows yet draws no bar."""
+    if progress is None:
+        return line(("starting", "muted"))
+    head = f"{figures.clean(progress.phase):<11}"
+    if not progress.total:
+        done = f"{figures.size(progress.done)}" if progress.done else ""
+        return line((head, "plain"), (done, "muted"))
+    fraction = progress.done / progress.total
+    tail = f" {100 * fraction:>3.0f}%  {figures.size(progress.done)} of {figures.size(progress.total)}"
+    if elapsed_s and elapsed_s > 1 and progress.done:
+        tail += f"  {figures.size(progress.done / elapsed_s)}/s"
+    room = max(8, width - len(head) - len(tail))
+    return line(head, (figures.bar(fraction, room, glyphs), "accent"), tail)
