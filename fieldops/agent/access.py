@@ -91,7 +91,7 @@ class Access:
         """Raises UsageFault for what is no log."""
         parse_origin(log)
         now = self._device.monotonic()
-        for old in [nonce for nonce, kept in self._nonces.items() if now - kept.given > NONCE_S]:
+        for old in [nonce for nonce, kept in list(self._nonces.items()) if now - kept.given > NONCE_S]:
             self._nonces.pop(old, None)
         if len(self._nonces) >= MOST_NONCES:
             raise DeviceCannot("too many open challenges", reason="busy", next_step="try again in five minutes")

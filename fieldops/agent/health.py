@@ -33,6 +33,8 @@ LEAST_IN_WINDOW = 32  # fewer requests wait for the next window: a window of 3 s
 CRASHES = 3  # of one version on trial or probation, within the watcher's calm time
 LEAST_REQUESTS = 50  # before a share of failed requests says anything
 CALL_S = 30.0
+FRESH_S = 1.0  # evidence younger than this is not gathered again, nor
+SHARE = 20  # before twenty times what gathering it took: whoever reads often must not keep the device busy
 
 
 @dataclass(slots=True)
@@ -43,6 +45,7 @@ class _Seen:
     requests: int = 0  # when the last window was taken
     taken: float = 0.0
     checked: float = float("-inf")
+    check_s: float = 0.0  # what the last self-check took
     stats: Stats = field(default_factory=Stats)
 
 
@@ -130,7 +133,7 @@ class Health:
 
     async def _self_check(self, served: Served, seen: _Seen) -> None:
         """The golden set on the device as it is now; the worker re-reads nothing, so the files are hashed here."""
-        seen.checked = self._device.loop.time()
+        started = seen.checked = self._device.loop.time()
         installed = self._device.registry.version(served.model, served.version)
         task = installed.manifest.task if installed and installed.manifest and installed.channel else None
         golden_set = str(self._device.home.golden(task)) if task else None
@@ -142,6 +145,7 @@ class Health:
         golden = bool(header["passed"]) if header["known"] else None
         equal = header.get("bit_equal") if header.get("same_runtime") else None
         seen.stats = Stats(golden_ok=golden, replay_bit_equal=equal, digest_ok=intact)
+        seen.check_s = self._device.loop.time() - started
         if golden is False:
             self._alone(served.model, "golden_failed")
 
@@ -156,12 +160,13 @@ class Health:
 
     async def drift(self, served: Served) -> DriftReport:
         """The kept windows and fresh evidence."""
+        device = self._device
         seen = self._seen[served.model]
         if seen.version == served.version and served.ready:
             if served.figures.requests - seen.requests >= LEAST_IN_WINDOW:
                 await self._take_window(served, seen)
-            await self._self_check(served, seen)
-        device = self._device
+            if device.loop.time() - seen.checked >= max(FRESH_S, SHARE * seen.check_s):
+                await self._self_check(served, seen)
         installed = device.registry.version(served.model, served.version)
         reference = await asyncio.to_thread(_reference, device, installed) if installed else None
         baseline = device.registry.baseline(served.model, served.version)

@@ -61,8 +61,15 @@ def server(app: Any, tls: ssl.SSLContext | None = None) -> QuietServer:
 
 
 def unix_socket(path: Path, mode: int) -> socket.socket:
-    """Bound with exactly that mode; a stale file of an agent that is gone is removed (the caller holds the agent's lock)."""
+    """Bound with exactly that mode; the file of an agent that is gone is removed. Raises StorageFault (in_use, io_error)."""
     made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    if _answered(path):
+        made.close()
+        raise StorageFault(
+            f"another agent answers on {path}",
+            reason="in_use",
+            next_step="give each agent its own `[runtime] folder` in agent.toml",
+        )
     before = os.umask(0o777 & ~mode)
     try:
         path.unlink(missing_ok=True)
@@ -76,6 +83,15 @@ def unix_socket(path: Path, mode: int) -> socket.socket:
     finally:
         os.umask(before)
     return made
+
+
+def _answered(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(str(path))
+        except OSError:
+            return False
+    return True
 
 
 def lan_socket(host: str, port: int) -> socket.socket:

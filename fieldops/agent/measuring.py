@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
+
 from msgspec.structs import replace
 
 from fieldops.agent.device import Device
@@ -15,18 +18,25 @@ from fieldops.wire import BenchResult, StepRecord
 
 BENCH_S = 570.0  # below what the transaction waits for its event loop
 SAMPLES = (64, 100_000)
+MOST_WARMUP = 10_000_000
 
 
-def bench(device: Device, record: StepRecord, step: Bench, installed: Installed, actor: str) -> None:
-    """On the transaction's thread. Raises DeviceCannot."""
+def bench(device: Device, record: StepRecord, step: Bench, installed: Installed, actor: str, hurry: threading.Event) -> None:
+    """On the transaction's thread. Raises DeviceCannot; superseded when `hurry` is set meanwhile: a revert waits."""
     if not SAMPLES[0] <= step.samples <= SAMPLES[1]:
         raise DeviceCannot(f"{step.samples} samples", reason="samples", next_step="ask for 64 to 100000 samples")
+    if not 0 <= step.warmup <= MOST_WARMUP:
+        raise DeviceCannot(f"a warm-up of {step.warmup}", reason="samples", next_step=f"ask for at most {MOST_WARMUP}")
     note = device.entry(actor, "bench", step.model, installed.version, f"{step.samples} samples")
     device.save(record=replace(record, phase="measuring"), note=note)
     before = device.sensors.heat()
     try:
-        measured, accuracy = device.wait_for(_measure(device, installed, step))
+        measured, accuracy = device.wait_for(_measure(device, installed, step, hurry))
     except (WorkerGone, WorkerSaid, TimeoutError) as error:
+        if hurry.is_set():
+            raise DeviceCannot(
+                "given up for a revert that came meanwhile", reason="superseded", next_step="measure again after it"
+            ) from error
         raise DeviceCannot(
             f"{step.model} {installed.version} could not be measured: {error}",
             reason="bench_failed",
@@ -54,12 +64,21 @@ def _save(device: Device, record: StepRecord, step: Bench, result: BenchResult) 
     device.save(record=done(record, device.now(), bench=result, version=result.version), also=[keep])
 
 
-async def _measure(device: Device, installed: Installed, step: Bench) -> tuple[Measured, float | None]:
+async def _give_way(worker: Worker, hurry: threading.Event) -> None:
+    while not await asyncio.to_thread(hurry.wait, 0.1):
+        pass
+    worker.kill()
+
+
+async def _measure(device: Device, installed: Installed, step: Bench, hurry: threading.Event) -> tuple[Measured, float | None]:
     worker = await Worker.start(device.models.load(installed))
+    watch = asyncio.ensure_future(_give_way(worker, hurry))
     try:
         found, _ = await worker.call({"op": "measure", "samples": step.samples, "warmup": step.warmup}, within_s=BENCH_S)
         golden, _ = await worker.call({"op": "golden"}, within_s=60.0)
     finally:
+        watch.cancel()
+        await asyncio.wait([watch])
         await worker.stop()
     measured = Measured(
         cold_ms=found["cold_ms"],

@@ -156,7 +156,7 @@ class Transaction:
                     raise DeviceCannot(
                         f"{slot.model} has no version to measure", reason="nothing_to_measure", next_step="stage one first"
                     )
-                bench(device, record, held.step, self._answering.installed(slot.model, slot.answering), held.actor)
+                bench(device, record, held.step, self._answering.installed(slot.model, slot.answering), held.actor, self._hurry)
 
     def _metadata(self, files: dict[str, bytes], record: StepRecord, held: HeldStep) -> None:
         if not isinstance(held.step, Stage | RotateTrust) or record.phase != "metadata":

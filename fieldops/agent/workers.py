@@ -129,10 +129,11 @@ class Worker:
             raise WorkerGone(str(error)) from error
         finally:
             if not finished:
-                self._kill()
+                self.kill()
         return answer
 
-    def _kill(self) -> None:
+    def kill(self) -> None:
+        """At once; whoever waits for an answer gets WorkerGone."""
         self._broken = True
         with contextlib.suppress(ProcessLookupError):
             self._process.kill()
@@ -146,5 +147,5 @@ class Worker:
             async with asyncio.timeout(STOP_S):
                 await self._process.wait()
         except TimeoutError:
-            self._kill()
+            self.kill()
             await self._process.wait()

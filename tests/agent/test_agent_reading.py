@@ -16,7 +16,7 @@ import pytest
 
 from fieldops.fleet import key_id
 from fieldops.wire import unb64
-from tests.agent.conftest import DIGITS, Agent, Load, request_of
+from tests.agent.conftest import DIGITS, Agent, Load, request_of, within
 
 
 def test_a_device_is_who_its_key_says_and_its_sockets_have_their_modes(device: Agent) -> None:
@@ -84,8 +84,11 @@ def test_a_damaged_file_shows_in_the_evidence(device: Agent) -> None:
     (folder,) = (device.home / "models" / "bundles").iterdir()
     file = folder / "large.onnx"
     file.write_bytes(file.read_bytes()[:-1] + b"\x7f")
-    (report,) = device.get("/v1/drift")["models"]
-    assert (report["stats"]["golden_ok"], report["stats"]["digest_ok"]) == (True, False)
+    deadline = within()
+    while (stats := device.get("/v1/drift")["models"][0]["stats"])["digest_ok"]:
+        deadline.check("the evidence")
+        deadline.cancel.wait(0.1)
+    assert (stats["golden_ok"], stats["digest_ok"]) == (True, False)
 
 
 def test_a_model_put_there_by_hand_answers_as_foreign(make_agent: Callable[..., Agent], images: tuple[Any, Any]) -> None:
@@ -118,6 +121,15 @@ def test_a_second_agent_on_the_same_home_is_refused(device: Agent) -> None:
     done = subprocess.run([sys.executable, "-m", "fieldops.agent", *words], env=env, capture_output=True, check=False)
     assert done.returncode == 8
     assert b"Next:" in done.stderr
+    assert device.get("/v1/hello")["device"] == device.ready["device"]
+
+
+def test_two_agents_do_not_share_a_runtime_folder(device: Agent, make_agent: Callable[..., Agent]) -> None:
+    other = make_agent(name="b")
+    words = ["serve", "--home", str(other.home)]
+    env = {**os.environ, "FIELDOPS_AGENT_RUNTIME": str(device.runtime)}
+    done = subprocess.run([sys.executable, "-m", "fieldops.agent", *words], env=env, capture_output=True, check=False)
+    assert (done.returncode, b"another agent answers" in done.stderr) == (8, True)
     assert device.get("/v1/hello")["device"] == device.ready["device"]
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from fieldops.errors import DeviceCannot, NeedsPerson
-from fieldops.steps import Activate, Revert
+from fieldops.steps import Activate, Bench, Revert
 from tests.agent.conftest import Agent, Laptop, Load, request_of, within
 
 
@@ -209,6 +209,17 @@ def test_a_revert_does_not_wait_for_a_validation(validating: tuple[Agent, Laptop
     slot = device.slot()
     assert (slot.state, slot.active, slot.candidate) == ("reverted", "1.0.0", None)
     assert _ask(device, images)["version"] == "1.0.0"
+
+
+def test_a_revert_does_not_wait_for_a_benchmark(device: Agent, laptop: Laptop) -> None:
+    laptop.install(device, "1.1.0")
+    step_id, envelope = laptop.signed(device, Bench(model="digits", samples=100_000, warmup=10_000_000))
+    with device.client() as client:
+        assert client.post("/v1/steps", content=envelope).status_code == 202
+        while client.get(f"/v1/steps/{step_id}?wait=5").json()["phase"] != "measuring":
+            within(1).check("the benchmark")
+    assert laptop.revert(device).version == "1.0.0"
+    assert device.get(f"/v1/steps/{step_id}")["reason"] == "superseded"
 
 
 def test_an_agent_stopped_in_a_validation_stops_at_once_and_tells_afterwards(
