@@ -224,11 +224,3 @@ class LaptopSite:
             ) from error
         if answer and not answer.lower().startswith(("ok", "{")):
             raise StoreFault(f"the demo says: {answer}", reason="refused", next_step="look at the demo's own output")
-
-    def close(self) -> None:
-        for kept in list(self._kept.values()):
-            if kept.lock.acquire(timeout=0.1):  # a link that is being read ends with the process
-                try:
-                    kept.drop()
-                finally:
-                    kept.lock.release()

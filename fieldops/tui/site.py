@@ -79,5 +79,3 @@ class Site(Protocol):
 
     def bring_up_store(self, deadline: Deadline) -> None:
         """Demo only: ask the demo to start its central store."""
-
-    def close(self) -> None: ...

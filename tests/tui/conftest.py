@@ -401,9 +401,6 @@ class ValueSite:
         self.asked_up += 1
         self.offline = False
 
-    def close(self) -> None:
-        self.release.set()
-
 
 def log_of(count: int) -> list[Entry]:
     """What a visit leaves: pairs of intent and outcome, and refused sticks as notes."""
