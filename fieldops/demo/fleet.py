@@ -25,7 +25,7 @@ from fieldops.demo import addresses, children, home, release
 from fieldops.demo.centre import Centre
 from fieldops.demo.control import Control
 from fieldops.demo.devices import Place
-from fieldops.demo.plant import DEFAULT, DEVICE_CLASS, Camera
+from fieldops.demo.plant import DEVICE_CLASS, Camera
 from fieldops.edges.disk import write_whole
 from fieldops.edges.locks import exclusive
 from fieldops.fleet import Address, DeviceEntry, SshAddress, key_id
@@ -34,7 +34,9 @@ from fieldops.wiring import Laptop, data_dir
 
 SCHEMA = "fieldops.demo/v1"
 AT_ONCE = 4  # processes that start together; there may be two cores
-RATE = 5.0  # requests a second of each device; fewer when the plant is large
+RATE = 5.0  # requests a second of each device
+RATE_OF_LARGE = 3.0  # the same where two cores carry more than LARGE devices
+LARGE = 12
 BATCH = 1  # images a request: a camera sends what it sees
 CHILD_S = 60.0  # for one process to be ready
 STORE_S = 30.0
@@ -298,7 +300,7 @@ def _feed(fleet: Fleet, deadline: Deadline, tell: Tell) -> None:
             "name": camera.name,
             "socket": str(fleet.places[camera.name].runtime / "infer.sock"),
             "model": release.MODEL,
-            "rate": RATE if len(fleet.cameras) <= DEFAULT else RATE / 2,
+            "rate": RATE if len(fleet.cameras) <= LARGE else RATE_OF_LARGE,
             "batch": BATCH,
             "shifted": camera.condition == "shifted-inputs",
         }

@@ -115,14 +115,15 @@ def sideload(scene: Scene) -> str:
     entry, deadline = scene.device_of("healthy"), scene.deadline()
     _store_is_away(scene)
     bundle = _bundle(scene, NEXT)
-    with only_loopback() as elsewhere:
+    with watched_network() as elsewhere:
         with scene.answering(entry.name, {FIRST, NEXT}), scene.at(entry, deadline) as device:
             planned = operation.plan(scene.laptop.trust, device, bundle, deadline)
             records = operation.run(scene.laptop.gate(), device, planned, deadline, words=WORDS)
             slot = scene.slot(device, deadline)
         _check_slot(slot, active=NEXT, last_good=FIRST)
         full = _full_device(scene, bundle)
-    check(not elsewhere, f"connections were made to {', '.join(elsewhere)}")
+    away = elsewhere - LOOPBACK
+    check(bool(elsewhere) and not away, f"connections were made to {', '.join(sorted(away)) or 'nothing at all'}")
     scene.until(
         lambda: True if scene.count(entry.name).versions.get(NEXT) else None,
         scene.deadline(15),
@@ -258,27 +259,30 @@ def _store_is_away(scene: Scene) -> None:
     raise NotSo("the store answers, though it should be away")
 
 
-_elsewhere: list[set[str]] = []
+LOOPBACK = {"127.0.0.1", "::1", "localhost"}
+_watching: list[set[str]] = []
 _hooked: list[bool] = []
 
 
-def _connecting(event: str, arguments: tuple[Any, ...]) -> None:
-    """Audit hook: notes where this process connects to. Addresses are tuples for IP, text for unix sockets."""
-    if event == "socket.connect" and _elsewhere:
-        address = arguments[1]
-        if isinstance(address, tuple) and str(address[0]) not in {"127.0.0.1", "::1", "localhost"}:
-            _elsewhere[-1].add(str(address[0]))
+def _asked(event: str, arguments: tuple[Any, ...]) -> None:
+    """Audit hook: which hosts this process connects to or looks up. An address is a tuple for IP, text for a unix socket."""
+    if not _watching:
+        return
+    if event == "socket.connect" and isinstance(arguments[1], tuple):
+        _watching[-1].add(str(arguments[1][0]))
+    elif event == "socket.getaddrinfo" and arguments[0] is not None:
+        _watching[-1].add(str(arguments[0]))
 
 
 @contextmanager
-def only_loopback() -> Iterator[set[str]]:
-    """Hosts other than this machine that this process connects to meanwhile."""
+def watched_network() -> Iterator[set[str]]:
+    """Every host that this process connects to or looks up meanwhile, whichever library does it."""
     if not _hooked:
-        sys.addaudithook(_connecting)  # a hook can never be taken away again
+        sys.addaudithook(_asked)  # a hook can never be taken away again
         _hooked.append(True)
     found: set[str] = set()
-    _elsewhere.append(found)
+    _watching.append(found)
     try:
         yield found
     finally:
-        _elsewhere.remove(found)
+        _watching.remove(found)
