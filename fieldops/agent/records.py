@@ -4,8 +4,15 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from fieldops.errors import FieldopsError, NeedsPerson, PolicyRefused, TrustRefused
+from fieldops.errors import DeviceCannot, FieldopsError, NeedsPerson, PolicyRefused, StorageFault, TrustRefused
 from fieldops.wire import StepRecord, StepState
+
+
+def of_device(error: FieldopsError) -> FieldopsError:
+    """As the laptop must read it: exit 8 is the laptop's own storage, and this disk is the device's."""
+    if isinstance(error, StorageFault):
+        return DeviceCannot(error.message, reason=error.reason, next_step=error.next_step)
+    return error
 
 
 def done(record: StepRecord, now: float, *, message: str = "", **more: object) -> StepRecord:
@@ -14,6 +21,7 @@ def done(record: StepRecord, now: float, *, message: str = "", **more: object) -
 
 def ended(record: StepRecord, error: FieldopsError, now: float, **more: object) -> StepRecord:
     """The record of a step that this error ended."""
+    error = of_device(error)
     state: StepState
     match error:
         case TrustRefused() | PolicyRefused():

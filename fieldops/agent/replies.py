@@ -5,6 +5,7 @@ from __future__ import annotations
 from starlette.requests import Request
 from starlette.responses import Response
 
+from fieldops.agent.records import of_device
 from fieldops.errors import (
     CheckFailed,
     DeviceCannot,
@@ -12,7 +13,6 @@ from fieldops.errors import (
     LinkFault,
     MalformedReply,
     PolicyRefused,
-    StorageFault,
     TrustRefused,
     UsageFault,
 )
@@ -44,8 +44,6 @@ def status_of(error: FieldopsError) -> int:
             return 403
         case CheckFailed() | DeviceCannot():
             return 409
-        case StorageFault():
-            return 507
         case _:
             return 500
 
@@ -57,7 +55,8 @@ def reply(value: object, status: int = 200) -> Response:
 async def error_reply(_: Request, error: Exception) -> Response:
     """Starlette's handler for FieldopsError."""
     assert isinstance(error, FieldopsError)
-    return reply(error_doc(error), status_of(error))
+    told = of_device(error)
+    return reply(error_doc(told), status_of(told))
 
 
 async def body_within(request: Request, limit: int, what: str) -> bytes:

@@ -10,8 +10,9 @@ import msgspec
 import pytest
 
 from fieldops.errors import DeviceCannot
-from fieldops.steps import Bench
-from tests.agent.conftest import Agent, Laptop, Load
+from fieldops.steps import Bench, Stage
+from fieldops.wire import MetadataUpload, b64
+from tests.agent.conftest import Agent, Laptop, Load, within
 
 
 def test_a_first_laptop_enrols_and_brings_the_policy(device: Agent, make_laptop: Callable[..., Laptop]) -> None:
@@ -121,15 +122,10 @@ def test_an_upload_goes_on_where_it_was_cut_and_takes_only_what_was_named(device
 
 def _staging(laptop: Laptop, device: Agent, client: httpx.Client) -> dict[str, Any]:
     """A Stage in phase payload."""
-    from fieldops.steps import Stage
-    from tests.agent.conftest import within
-
     bundle = laptop.bundle("digits@1.1.0")
     step = Stage(channel="stable", model="digits", version="1.1.0", manifest_sha256=bundle.manifest_sha256)
     step_id, envelope = laptop.signed(device, step)
     assert client.post("/v1/steps", content=envelope).status_code == 202
-    from fieldops.wire import MetadataUpload, b64
-
     files = {name: b64(data) for name, data in bundle.payload.metadata().items()}
     while client.get(f"/v1/steps/{step_id}?wait=5").json()["phase"] != "metadata":
         within(1).check("metadata")
@@ -140,3 +136,50 @@ def _staging(laptop: Laptop, device: Agent, client: httpx.Client) -> dict[str, A
         within(1).check("payload")
     found: dict[str, Any] = record
     return found
+
+
+def test_a_staging_cut_by_a_power_failure_goes_on_where_it_was(device: Agent, laptop: Laptop) -> None:
+    bundle = laptop.bundle("digits@1.1.0")
+    with device.client() as client:
+        record = _staging(laptop, device, client)
+        sha256 = bundle.manifest.file("large.onnx").sha256
+        data = (bundle.folder / "large.onnx").read_bytes()
+        client.put(f"/v1/blobs/{sha256}", content=data[:5000], headers={"Upload-Offset": "0"})
+    device.kill()
+    device.start()
+    shown = device.get(f"/v1/steps/{record['step_id']}")
+    assert (shown["state"], shown["phase"]) == ("running", "payload")
+    assert {blob["sha256"]: blob["have"] for blob in shown["wanted"]}[sha256] == 5000
+    assert device.get("/v1/models")["lease_holder"] == laptop.signer.laptop
+    with device.client() as client:
+        for blob in shown["wanted"]:
+            with bundle.payload.open(blob["sha256"]) as reader:
+                rest = reader.read()[blob["have"] :]
+            client.put(f"/v1/blobs/{blob['sha256']}", content=rest, headers={"Upload-Offset": str(blob["have"])})
+        assert client.get(f"/v1/steps/{record['step_id']}?wait=10").json()["state"] == "done"
+    assert device.slot().state == "staged"
+    assert laptop.activate(device, "1.1.0").version == "1.1.0"
+
+
+def test_a_laptop_that_begins_anew_ends_what_it_left_waiting(device: Agent, laptop: Laptop) -> None:
+    with device.client() as client:
+        left = _staging(laptop, device, client)
+    assert laptop.stage(device, "digits@1.2.0").version == "1.2.0"
+    record = device.get(f"/v1/steps/{left['step_id']}")
+    assert (record["state"], record["reason"]) == ("failed", "superseded")
+    slot = device.slot()
+    assert (slot.state, slot.candidate, slot.active) == ("staged", "1.2.0", "1.0.0")
+
+
+def test_damaged_bytes_are_refused_at_the_device_and_nothing_of_them_stays(device: Agent, laptop: Laptop) -> None:
+    with device.client() as client:
+        record = _staging(laptop, device, client)
+        blob = max(record["wanted"], key=lambda blob: blob["size"])
+        path = f"/v1/blobs/{blob['sha256']}"
+        refused = client.put(path, content=bytes(blob["size"]), headers={"Upload-Offset": "0"})
+        assert (refused.status_code, refused.json()["reason"], refused.json()["exit"]) == (403, "hash_mismatch", 3)
+        while (shown := client.get(f"/v1/steps/{record['step_id']}?wait=5").json())["state"] == "running":
+            within(1).check("the refusal")
+        assert client.head(path).headers["Upload-Offset"] == "0"
+    assert (shown["state"], shown["exit"], shown["reason"]) == ("refused", 3, "hash_mismatch")
+    assert device.slot().state == "settled"
