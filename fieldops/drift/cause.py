@@ -11,6 +11,7 @@ The rules, in this order; labels add up, none hides another:
     a feature shifted in two of three windows                  data           data
     features quiet, golden set holds, labels say less right    concept        data
 
+While the device is hot the core answers without the large model: then outputs that moved without the inputs are a note.
 "Unknown" is a verdict: nothing points at hardware, and too little was counted to clear the data.
 """
 
@@ -59,7 +60,8 @@ class _Found:
 def diagnose(report: DriftReport, resources: Resources | None) -> Diagnosis:
     """Without resources the hardware could not be read, and only the model's own evidence speaks."""
     features = assess(report.reference, report.windows) if report.reference else ()
-    found = [*_integrity(report.stats), *_hardware(report, resources), *_shifts(features)]
+    found = [*_integrity(report.stats), *_hardware(report, resources)]
+    found += _shifts(features, hot=any(each.label == "thermal" for each in found))
     found += _late_labels(report, moved=any(each.label == "data" for each in found))
     labels = frozenset(each.label for each in found if each.label)
     n = sum(window.n for window in report.windows)
@@ -176,9 +178,13 @@ def _heat(stats: Stats, resources: Resources | None) -> str:
 # --- data --------------------------------------------------------------------------------------------------------------
 
 
-def _shifts(features: tuple[FeatureShift, ...]) -> list[_Found]:
+def _shifts(features: tuple[FeatureShift, ...], *, hot: bool) -> list[_Found]:
+    """hot: the large model is not asked meanwhile, so outputs alone say nothing of the data."""
     moved = sorted((each for each in features if each.shifted), key=lambda each: -each.statistic / each.threshold)
-    found = [_Found("data", _moved(each)) for each in moved]
+    if hot and not any(each.name.startswith("input.") for each in moved):
+        found = [_Found("", f"{_moved(each)}; while it is hot the core answers alone") for each in moved]
+    else:
+        found = [_Found("data", _moved(each)) for each in moved]
     waiting = [each.name for each in features if each.fired and not each.shifted]
     if waiting and len(_history(features)) < LOOK_BACK:
         found.append(_Found("", f"{', '.join(waiting)} shifted once: one more window decides"))

@@ -153,3 +153,22 @@ def test_slower_means_by_a_share_and_by_an_amount_somebody_could_notice(p50: flo
     assert is_slower(p50, baseline) is slow
     assert not is_slower(None, baseline)
     assert not is_slower(p50, None)
+
+
+def test_answers_of_the_core_alone_on_a_hot_device_are_no_shift_of_the_data() -> None:
+    features = [Feature(name=name, source=name, edges=EDGES, reference=FLAT) for name in ("input.mean", "output.confidence")]
+    reference = Reference(v=1, features=features)
+
+    def told(inputs: list[int], hardware: dict[str, Any]) -> tuple[str, set[str]]:
+        counted = [
+            Window(started=60.0 * i, ended=60.0 * i + 60, n=200, counts={"input.mean": inputs, "output.confidence": DIM})
+            for i in range(3)
+        ]
+        found = diagnose(
+            msgspec.structs.replace(report([]), reference=reference, windows=counted), msgspec.structs.replace(COOL, **hardware)
+        )
+        return found.verdict, set(found.labels)
+
+    assert told(QUIET, HOT) == ("hardware", {"thermal"})
+    assert told(DIM, HOT) == ("both", {"thermal", "data"})
+    assert told(QUIET, {}) == ("data", {"data"})
