@@ -34,8 +34,8 @@ from fieldops.wiring import Laptop, data_dir
 
 SCHEMA = "fieldops.demo/v1"
 AT_ONCE = 4  # processes that start together; there may be two cores
-RATE = 5.0  # requests a second of each device
-RATE_OF_LARGE = 3.0  # the same where two cores carry more than LARGE devices
+RATE = 8.0  # requests a second of each device
+RATE_OF_LARGE = 4.0  # the same where two cores carry more than LARGE devices
 LARGE = 12
 BATCH = 1  # images a request: a camera sends what it sees
 CHILD_S = 60.0  # for one process to be ready

@@ -118,6 +118,11 @@ def _wrong_device(scene: Scene, name: str, other: str) -> None:
 def resources(scene: Scene) -> str:
     """Every condition shows, and only where it is; what the sensors say is what stands in their files."""
     laptop, now = scene.laptop, scene.laptop.clock.now
+    scene.until(
+        lambda: all(count.ok for count in scene.fleet.counts(scene.deadline(10)).values()) or None,
+        scene.deadline(20),
+        "every device to answer the load generator",
+    )
 
     def one(entry: DeviceEntry) -> Snapshot:
         return observe.snapshot(laptop.connect, entry, scene.deadline(30), now)
