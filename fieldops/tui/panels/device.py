@@ -148,7 +148,8 @@ def _meters(hardware: Resources, snapshot: Snapshot, history: Sequence[Sample], 
     if hardware.power_w is not None:
         lines.append(_meter("POWER", f"{hardware.power_w:.1f}W", figures.spark([s.power_w for s in history], room, glyphs), ""))
     if hardware.throttled:
-        lines.append(line((" " * LABEL, "muted"), ("THROTTLED", "warn"), f"  {figures.clean(hardware.throttle_reason)}"))
+        why = [figures.clean(hardware.throttle_reason)] if hardware.throttle_reason else []
+        lines += wrapped("", ["THROTTLED", *why], width, LABEL, "warn")
     return lines
 
 
@@ -226,7 +227,7 @@ def drift(sight: Sight, width: int, glyphs: Glyphs) -> Content:
     snapshot = sight.snapshot
     lines = trouble(snapshot, width)
     if snapshot is None or not snapshot.drift:
-        return page([*lines, line(("no drift can be told: no model here has a reference sketch", "muted"))])
+        return page([*lines, *wrapped("", ["no drift can be told: no model here has a reference sketch"], width, 0, "muted")])
     for number, diagnosis in enumerate(snapshot.drift):
         if number:
             lines.append(Content(""))
@@ -254,7 +255,10 @@ def _features(diagnosis: Diagnosis, width: int, glyphs: Glyphs) -> list[Content]
                 (f"{limit:>8}  ", "muted"),
                 word,
                 "  ",
-                (figures.spark(each.history, room, glyphs, high=top), "warn" if each.shifted else "accent"),
+                (
+                    figures.spark(each.history, min(room, len(each.history)), glyphs, high=top),
+                    "warn" if each.shifted else "accent",
+                ),
             ).truncate(width)
         )
     return lines

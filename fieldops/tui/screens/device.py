@@ -97,7 +97,7 @@ class DeviceScreen(View):
         beside = self._tab == "resources" and self.size.width >= BESIDE_FROM
         right = self.query_one("#right")
         right.display = beside
-        width = (self.size.width - 3) // 2 - 4 if beside else self.size.width - 4
+        width = (self.size.width - 3) // 2 - 5 if beside else self.size.width - 5
         width = min(width, 100)
         if self._tab == "resources":
             left = panel.resources(self._sight, width, glyphs, causes=not beside)
@@ -114,7 +114,7 @@ class DeviceScreen(View):
         self.table.styles.height = min(len(self._rows), MOST_ROWS) + 2
         self.table.redraw_changed()
         chosen = self.selected_version
-        width = min(self.size.width - 4, 110)
+        width = min(self.size.width - 5, 110)
         _put(self.query_one("#slot-text", Static), panel.slot(chosen[0] if chosen else None, width, self.console_app.glyphs))
 
     def top(self, width: int) -> Content:

@@ -109,7 +109,7 @@ class SideloadScreen(View):
         self.query_one("#stages", Line).show(panel.stages(self.stage, self.size.width, self.console_app.glyphs))
         if self._stage != "pick":
             text = self.query_one("#work-text", Static)
-            content = self._content(min(self.size.width - 4, 110))
+            content = self._content(min(self.size.width - 5, 110))
             if content != text.content:
                 text.update(content)
 
