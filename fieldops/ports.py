@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, BinaryIO, Protocol
 if TYPE_CHECKING:  # ports are shapes: who implements or calls them brings the values
     from fieldops.audit.entry import Draft, Entry
     from fieldops.bench import GoldenResult, Measured
+    from fieldops.bundles.approvals import Matter
     from fieldops.bundles.manifest import Manifest
     from fieldops.deadline import Deadline
     from fieldops.fleet import DeviceEntry, DeviceId, Inventory, LaptopId, Resources
     from fieldops.policy import Actor, PolicyDocument
-    from fieldops.steps import Change, Step
+    from fieldops.steps import Approval, Change, Step
     from fieldops.wire import (
         Challenge,
         DriftReports,
@@ -285,6 +286,28 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
+class BreakGlass:
+    """What is brought so that expired metadata may be used. policy None: the one held by whoever judges.
+
+    devices: ids of those it is for; each approval must name them all. asker: the person who asks.
+    """
+
+    approvals: tuple[Approval, ...]
+    devices: tuple[str, ...]
+    asker: str = ""
+    policy: PolicyDocument | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """Expired metadata was used. since: Unix seconds of the last valid instant. people: fingerprints that approved."""
+
+    since: float
+    age_s: float
+    people: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class TrustedBundle:
     """A bundle of which every byte was verified and copied to the cache. Only Trust.fetch makes one."""
 
@@ -293,6 +316,7 @@ class TrustedBundle:
     manifest_sha256: str
     payload: Payload
     folder: Path  # verified copies under their target's base names
+    broken: Broken | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -331,11 +355,16 @@ class Trust(Protocol):
         channel: str | None = None,
         progress: OnProgress | None = None,
         reread: bool = False,
+        glass: BreakGlass | None = None,
     ) -> TrustedBundle:
         """Verify and copy one bundle in one read of the source; resumes a copy cut off before. ref: MODEL@VERSION.
 
         What is here already is not read again, unless reread says that the source itself is to be judged.
+        glass: metadata that is only too old may be used; the result says so.
         """
+
+    def expired_matter(self, source: Source, ref: str, deadline: Deadline, *, channel: str | None = None) -> Matter:
+        """What people would have to sign to use a bundle although its metadata has expired."""
 
     def policy(self) -> PolicyDocument:
         """NO_POLICY before the first refresh that brought one."""

@@ -27,13 +27,26 @@ class RotateTrust(_Step, frozen=True, kw_only=True, tag="RotateTrust"):
     timestamp_version: int  # of the metadata offered
 
 
-class Stage(_Step, frozen=True, kw_only=True, tag="Stage"):
-    """Put a signed version onto the device, beside the active one."""
+class Approval(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A person's SSH signature over a statement (bundles/approvals.py). statement: the exact text that was signed."""
+
+    statement: str
+    signature: str  # armoured SSHSIG, namespace fieldops-approval@v1
+
+
+# Fields that are not used are left out, so that an older agent, which does not know them, still takes the step.
+class Stage(_Step, frozen=True, kw_only=True, tag="Stage", omit_defaults=True):
+    """Put a signed version onto the device, beside the active one.
+
+    accept_expired: its metadata may be too old. With it, and below the floor, the device asks for approvals.
+    """
 
     channel: str
     model: str
     version: str
     manifest_sha256: str  # hex; what the laptop verified. The device refuses when its own verification differs.
+    accept_expired: bool = False
+    approvals: list[Approval] = []
 
 
 class Activate(_Step, frozen=True, kw_only=True, tag="Activate"):
@@ -52,11 +65,15 @@ class Commit(_Step, frozen=True, kw_only=True, tag="Commit"):
     version: str
 
 
-class Revert(_Step, frozen=True, kw_only=True, tag="Revert"):
-    """Back to last-good (to None; always allowed), or to a listed version, which is validated like a new one."""
+class Revert(_Step, frozen=True, kw_only=True, tag="Revert", omit_defaults=True):
+    """Back to last-good (to None; always allowed), or to a listed version, which is validated like a new one.
+
+    approvals: for a listed version below the device's floor.
+    """
 
     model: str
     to: str | None = None
+    approvals: list[Approval] = []
 
 
 class Bench(_Step, frozen=True, kw_only=True, tag="Bench"):
@@ -96,7 +113,7 @@ def describe(step: Step) -> str:
         case RotateTrust():
             return f"bring signed metadata {step.timestamp_version} and the policy"
         case Stage():
-            return f"stage {step.model} {step.version} from {step.channel}"
+            return f"stage {step.model} {step.version} from {step.channel}{' THOUGH ITS METADATA EXPIRED' * step.accept_expired}"
         case Activate():
             return f"validate {step.model} {step.version}, then trial for {step.trial_s} s"
         case Commit():

@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -17,19 +18,28 @@ from typing import BinaryIO
 from fieldops.bundles.trust import SHA256_HEX, Target, refuse
 from fieldops.deadline import Deadline
 from fieldops.edges.disk import storage_faults, sync_folder
-from fieldops.errors import TrustRefused
+from fieldops.edges.shelves import free_bytes, prune
+from fieldops.errors import StorageFault, TrustRefused
 from fieldops.ports import Source
 
 _CHUNK_BYTES = 1 << 20
+_OVERLAP_BYTES = 4 << 20  # from this size on a second thread hashes while this one reads and writes
+_RESERVE_BYTES = 16 << 20  # the log and the trust state must go on being written when a copy has filled the disk
 
 OnBytes = Callable[[int], None]  # bytes of this file there so far
 
 
 @dataclass(frozen=True, slots=True)
 class BlobCache:
-    """folder holds `sha256/` and `bundles/`. One writer at a time: the caller holds the lock."""
+    """folder holds `sha256/` and `bundles/`. One writer at a time: the caller holds the lock.
+
+    limit: bytes beyond which old bundles are removed before a new one comes; None: nothing is ever removed.
+    free: bytes free on the disk of a folder.
+    """
 
     folder: Path
+    limit: int | None = None
+    free: Callable[[Path], int] = free_bytes
 
     def path(self, sha256: str) -> Path:
         """Raises KeyError for what is no SHA-256."""
@@ -79,13 +89,14 @@ class BlobCache:
         part = path.with_name(f"{path.name}.part")
         with storage_faults(part):
             part.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            resumed = part.exists()
             try:
-                _fill(part, source, target, deadline, on_bytes)
+                _bring(part, source, target, deadline, on_bytes)
             except TrustRefused as error:
-                # What is damaged, or holds nothing, cannot be gone on with.
-                if error.reason in {"too_long", "hash_mismatch"} or part.stat().st_size == 0:
-                    part.unlink(missing_ok=True)
-                raise
+                if not resumed or error.reason != "hash_mismatch":
+                    raise
+                # Nobody can tell whether the older half was bad, from another stick perhaps; this source gets its own chance.
+                _bring(part, source, target, deadline, on_bytes)
             part.replace(path)
             sync_folder(path.parent)
         return path
@@ -101,6 +112,33 @@ class BlobCache:
                 on_bytes(have)
         _whole(have, digest.hexdigest(), source, target)
 
+    def make_room(self, files: Iterable[Target], keep: Collection[str], now: float) -> None:
+        """Before the first byte is copied. keep: digests that must stay. Raises StorageFault (disk_full)."""
+        with storage_faults(self.folder):
+            needed = sum(self._lacking(target) for target in {target.sha256: target for target in files}.values())
+            if not needed:
+                return
+            if self.limit is not None:
+                prune(self.folder, keep, now=now, most_bytes=max(0, self.limit - needed))
+                if self.free(self.folder) < needed + _RESERVE_BYTES:
+                    prune(self.folder, keep, now=now, most_bytes=0)
+            free = self.free(self.folder)
+        if free < needed + _RESERVE_BYTES:
+            raise StorageFault(
+                f"{self.folder}: {needed} bytes are to be copied, {max(0, free - _RESERVE_BYTES)} are free",
+                reason="disk_full",
+                next_step=f"free some space on the disk of {self.folder}, then run the same command again: the copy goes on",
+            )
+
+    def _lacking(self, target: Target) -> int:
+        path = self.path(target.sha256)
+        for there in (path, path.with_name(f"{path.name}.part")):
+            try:
+                return max(0, target.size - there.stat().st_size)
+            except FileNotFoundError:
+                continue
+        return target.size
+
     def gather(self, name: str, files: Iterable[tuple[str, str]]) -> Path:
         """`bundles/<name>/` with the blobs under their base names. files: (base name, sha256) of copies that are here."""
         folder = self.folder / "bundles" / name
@@ -108,9 +146,20 @@ class BlobCache:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             for base, sha256 in files:
                 _link(self.path(sha256), folder / base)
+            os.utime(folder)  # in use now: what is pruned first is what was gathered longest ago
             sync_folder(folder)
             sync_folder(folder.parent)
         return folder
+
+
+def _bring(part: Path, source: Source, target: Target, deadline: Deadline, on_bytes: OnBytes | None) -> None:
+    """As _fill; what is damaged, or holds nothing, cannot be gone on with and does not stay."""
+    try:
+        _fill(part, source, target, deadline, on_bytes)
+    except TrustRefused as error:
+        if error.reason in {"too_long", "hash_mismatch"} or part.stat().st_size == 0:
+            part.unlink(missing_ok=True)
+        raise
 
 
 def _fill(part: Path, source: Source, target: Target, deadline: Deadline, on_bytes: OnBytes | None) -> None:
@@ -119,15 +168,30 @@ def _fill(part: Path, source: Source, target: Target, deadline: Deadline, on_byt
     with os.fdopen(descriptor, "r+b") as file:
         digest, have = _resume(file, target.size)
         if have < target.size or target.size == 0:
-            for chunk in source.chunks(target.path, have):
+            for chunk in _hashed(source.chunks(target.path, have), digest, aside=target.size - have >= _OVERLAP_BYTES):
                 have = _within(have + len(chunk), source, target, deadline)
-                digest.update(chunk)
                 file.write(chunk)
                 if on_bytes:
                     on_bytes(have)
         file.flush()
         os.fsync(file.fileno())
     _whole(have, digest.hexdigest(), source, target)
+
+
+def _hashed(chunks: Iterator[bytes], digest: hashlib._Hash, *, aside: bool) -> Iterator[bytes]:
+    """The same chunks; digest has them all when this is exhausted. aside: a thread hashes one while the caller writes it."""
+    if not aside:
+        for chunk in chunks:
+            digest.update(chunk)
+            yield chunk
+        return
+    with ThreadPoolExecutor(1, thread_name_prefix="hash") as hashing:
+        before: Future[None] | None = None
+        for chunk in chunks:
+            if before is not None:  # never more than one chunk behind, so memory stays bounded
+                before.result()
+            before = hashing.submit(digest.update, chunk)
+            yield chunk
 
 
 def _within(have: int, source: Source, target: Target, deadline: Deadline) -> int:

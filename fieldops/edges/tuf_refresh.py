@@ -11,28 +11,23 @@ import datetime as dt
 import re
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
-from urllib.parse import unquote
 
 from tuf.api.exceptions import (
     BadVersionNumberError,
     DownloadError,
     DownloadHTTPError,
-    DownloadLengthMismatchError,
     ExpiredMetadataError,
-    LengthOrHashMismatchError,
     RepositoryError,
-    UnsignedMetadataError,
 )
 from tuf.api.metadata import Metadata, Root, Snapshot, Targets, Timestamp
-from tuf.api.serialization import DeserializationError
 from tuf.ngclient import Updater, UpdaterConfig
 from tuf.ngclient.fetcher import FetcherInterface
 
 from fieldops.bundles.trust import POLICY_CHANNEL, Target, refuse, signed_target
 from fieldops.deadline import Deadline
+from fieldops.edges.tuf_reasons import expired, refusal
 from fieldops.errors import StorageFault, TrustRefused
 from fieldops.ports import Source
 
@@ -67,12 +62,14 @@ class Outcome:
     """roots: version -> bytes, from the one given on. Exactly one of verified and refusal is there.
 
     outdated: the source's timestamp is authentic but older than ours, so the source may still carry payloads.
+    stale_at: the last instant at which all of it was valid, when that is over; None: it is valid now.
     """
 
     roots: dict[int, bytes]
     verified: Verified | None = None
     refusal: TrustRefused | None = None
     outdated: bool = False
+    stale_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +163,7 @@ class _Round:
             if role == POLICY_CHANNEL or not self.fetcher.data or self.fetcher.last != self._role_url(role):
                 raise
             data = bytes(self.fetcher.data)
-            lapsed[role] = _expired(error, self.fetcher.last, data)
+            lapsed[role] = expired(error, self.fetcher.last, data)
         except FileNotFoundError:  # shadowed by an earlier delegation: nothing of it can be reached
             return None
         return data, Metadata[Targets].from_bytes(data).signed
@@ -231,6 +228,46 @@ def verify(
     return Outcome(roots=first.roots | again.roots, verified=again.verified, refusal=again.refusal, outdated=True)
 
 
+def verify_stale(
+    own: Mapping[str, bytes], root: bytes, source: Source | None, *, channel: str, now: float, deadline: Deadline, scratch: Path
+) -> Outcome:
+    """As verify; what is refused for its age alone is verified wholly at the last instant at which it was valid.
+
+    channel: the one that is wanted; the age of others does not matter. Whether so old metadata may be used is for the caller.
+    """
+    found = verify(own, root, source, now=now, deadline=deadline, scratch=scratch)
+    too_old = found.refusal is not None and found.refusal.reason == "expired"
+    if not too_old and not (found.verified and channel in found.verified.lapsed):
+        return found
+    ours = MemorySource("the state kept here", {f"metadata/{name}": data for name, data in own.items()})
+    roots = {0: root} | found.roots
+    newest = roots[max(roots)]
+    at = _last_instant(ours if found.outdated or source is None else source, newest, channel)
+    if at is None or at >= now:
+        return found
+    again = verify(own, newest, source, now=at, deadline=deadline, scratch=scratch)
+    return replace(again, roots=found.roots | again.roots, stale_at=at)
+
+
+def _last_instant(source: Source, root: bytes, channel: str) -> float | None:
+    """By what the files say, before any signature is checked: whoever lies here fails the verification at that instant."""
+    try:
+        timestamp = Metadata[Timestamp].from_bytes(source.read("metadata/timestamp.json", _LIMITS.timestamp_max_length)).signed
+        version = int(timestamp.snapshot_meta.version)
+        snapshot = (
+            Metadata[Snapshot].from_bytes(source.read(f"metadata/{version}.snapshot.json", _LIMITS.snapshot_max_length)).signed
+        )
+        expiries = [timestamp.expires, snapshot.expires, Metadata[Root].from_bytes(root).signed.expires]
+        for role in ("targets", POLICY_CHANNEL, channel):
+            info = snapshot.meta.get(f"{role}.json")
+            if info is not None:
+                data = source.read(f"metadata/{int(info.version)}.{role}.json", _LIMITS.targets_max_length)
+                expiries.append(Metadata[Targets].from_bytes(data).signed.expires)
+    except (RepositoryError, TrustRefused, AttributeError):  # AttributeError: signed metadata of another type
+        return None
+    return min(expiries).timestamp() - 1
+
+
 def _attempt(own: Mapping[str, bytes], root: bytes, source: Source, *, now: float, deadline: Deadline, scratch: Path) -> Outcome:
     try:
         with tempfile.TemporaryDirectory(dir=scratch, prefix=".verify-") as folder:
@@ -247,7 +284,7 @@ def _attempt(own: Mapping[str, bytes], root: bytes, source: Source, *, now: floa
             except (RepositoryError, DownloadError) as error:
                 roots = _roots(work)
                 outdated = _is_outdated(error, fetcher, own)
-                found = refusal(error, fetcher.last, bytes(fetcher.data), source)
+                found = refusal(error, fetcher.last, bytes(fetcher.data), source.name)
                 found.__cause__ = error
                 return Outcome(roots=roots, refusal=found, outdated=outdated)
     except OSError as error:
@@ -308,7 +345,7 @@ def check_first_root(root: bytes) -> int:
             raise refuse("malformed", f"this is signed {metadata.signed.type} metadata, no root")
         metadata.signed.verify_delegate(Root.type, metadata.signed_bytes, metadata.signatures)
     except RepositoryError as error:
-        raise refusal(error, "root.json", root, MemorySource("the root given", {})) from error
+        raise refusal(error, "root.json", root, "the root given") from error
     return metadata.signed.version
 
 
@@ -330,79 +367,3 @@ def describe_unverified(source: Source) -> list[Target]:
     except (RepositoryError, TrustRefused, AttributeError):  # AttributeError: signed metadata of another type
         return found
     return found
-
-
-# --- what an exception of tuf means ------------------------------------------------------------------------------------
-
-_SIGNED_BY = re.compile(r"signed by (\d+)/(\d+) keys")
-
-
-def refusal(error: Exception, path: str, data: bytes, source: Source) -> TrustRefused:
-    """The one trust reason an exception of tuf stands for. path, data: the file tuf looked at last."""
-    file = unquote(path.rpartition("/")[2]) or "metadata"
-    where = f"{file} of {source.name}"
-    match error:
-        case DownloadHTTPError():
-            return refuse("missing", f"{where} is missing")
-        case DownloadLengthMismatchError():
-            # Only these two have no signed length, so the bound they passed is ours.
-            ours = file == "timestamp.json" or file.endswith(".root.json")
-            return refuse("oversized" if ours else "too_long", f"{where} is longer than it may be")
-        case ExpiredMetadataError():
-            return refuse("expired", f"{source.name}: {_expired(error, file, data)}")
-        case UnsignedMetadataError():
-            return _unsigned(error, where)
-        case BadVersionNumberError():
-            return refuse("rollback", f"{where}: {error}")
-        case LengthOrHashMismatchError():
-            return _mismatch(where, file, data)
-        case DeserializationError():
-            return _malformed(error, where)
-        case DownloadError():
-            return refuse("io_error", f"{where}: {error}")
-        case _:
-            return _inconsistent(error, where)
-
-
-def _inconsistent(error: Exception, where: str) -> TrustRefused:
-    text = str(error)
-    if "not part of snapshot" in text or "does not contain information" in text:
-        return refuse("mix_and_match", f"{where}: {text}")
-    if "missing info for" in text:
-        return refuse("rollback", f"{where}: {text}")
-    return refuse("malformed", f"{where}: {text}")
-
-
-def _expired(error: Exception, path: str, data: bytes) -> str:
-    """`timestamp is expired since 2026-11-20`; the day only when the file at hand is the one tuf means."""
-    match = re.search(r"(\w+)(?:\.json)? is expired", str(error))
-    role = match[1] if match else "metadata"
-    if not path.endswith(f"{role}.json"):
-        return f"{role} is expired"
-    return f"{role} is expired since {Metadata[Any].from_bytes(data).signed.expires:%Y-%m-%d}"
-
-
-def _unsigned(error: Exception, where: str) -> TrustRefused:
-    counted = _SIGNED_BY.search(str(error))
-    signed, needed = (int(counted[1]), int(counted[2])) if counted else (0, 1)
-    if signed:
-        return refuse("threshold", f"{where} is signed by {signed} of {needed} needed keys")
-    return refuse("unsigned", f"{where} carries no signature of a trusted key")
-
-
-def _mismatch(where: str, file: str, data: bytes) -> TrustRefused:
-    """Another version under this name is a mixture of releases; anything else is damage or tampering."""
-    number = file.partition(".")[0]
-    try:
-        version = Metadata[Targets].from_bytes(data).signed.version
-    except RepositoryError:
-        version = None
-    if version is not None and number.isdigit() and version != int(number):
-        return refuse("mix_and_match", f"{where} holds version {version}: files of different releases")
-    return refuse("hash_mismatch", f"{where} is not the file that was signed")
-
-
-def _malformed(error: Exception, where: str) -> TrustRefused:
-    if "Multiple signatures found" in str(error.__cause__):
-        return refuse("threshold", f"{where} carries the same key's signature twice, which counts for nothing")
-    return refuse("malformed", f"{where} is not understood")

@@ -133,16 +133,28 @@ def test_a_copy_cut_off_goes_on_where_it_stopped(world: World) -> None:
     assert not list((laptop.home / "cache/sha256").glob("*.part"))
 
 
-def test_a_copy_cut_off_and_then_damaged_on_this_disk_is_refused_once_and_right_the_next_time(world: World) -> None:
+def test_the_older_half_of_a_copy_may_be_bad_and_this_stick_gets_its_own_chance(world: World) -> None:
     laptop = world.laptop()
     with pytest.raises(TrustRefused):
         laptop.fetch(CountedSource(world.stick.source, breaks_after=50_000))
     (part,) = (laptop.home / "cache/sha256").glob("*.part")
     part.write_bytes(b"?" + part.read_bytes()[1:])
+    bundle = laptop.fetch(world.stick.source)
+    assert (bundle.folder / "core.onnx").read_bytes() == world.stick.payload("core.onnx").read_bytes()
+
+
+def test_another_stick_with_the_same_bundle_goes_on_where_the_first_was_pulled_out(world: World) -> None:
+    laptop, other = world.laptop(), world.export("other")
     with pytest.raises(TrustRefused) as caught:
-        laptop.fetch(world.stick.source)
-    assert caught.value.reason == "hash_mismatch"
-    assert laptop.fetch(world.stick.source).manifest.version == "1.1.0"
+        laptop.fetch(CountedSource(world.stick.source, breaks_after=50_000))
+    assert (caught.value.reason, caught.value.exit_code) == ("io_error", 3)
+    (part,) = (laptop.home / "cache/sha256").glob("*.part")
+    have = part.stat().st_size
+    rest = CountedSource(other.source)
+    bundle = laptop.fetch(rest)
+    assert (bundle.folder / "core.onnx").read_bytes() == world.stick.payload("core.onnx").read_bytes()
+    (read,) = (count for path, count in rest.read_bytes.items() if path.endswith(".core.onnx"))
+    assert read == (bundle.folder / "core.onnx").stat().st_size - have
 
 
 def test_a_part_longer_than_the_file_is_begun_anew(world: World) -> None:
