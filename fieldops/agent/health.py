@@ -47,6 +47,7 @@ class _Seen:
     checked: float = float("-inf")
     check_s: float = 0.0  # what the last self-check took
     stats: Stats = field(default_factory=Stats)
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 class Health:
@@ -120,8 +121,7 @@ class Health:
         new = served.figures.requests - seen.requests
         if new >= WINDOW_REQUESTS or (new >= LEAST_IN_WINDOW and loop.time() - seen.taken >= WINDOW_S):
             await self._take_window(served, seen)
-        if loop.time() - seen.checked >= self._device.config.self_check_s:
-            await self._self_check(served, seen)
+        await self._self_check(served, seen, self._device.config.self_check_s)
 
     async def _take_window(self, served: Served, seen: _Seen) -> None:
         seen.requests, seen.taken = served.figures.requests, self._device.loop.time()
@@ -131,9 +131,17 @@ class Health:
             if window.n:
                 await asyncio.to_thread(self._telemetry.add, served.model, served.version, window)
 
-    async def _self_check(self, served: Served, seen: _Seen) -> None:
+    async def _self_check(self, served: Served, seen: _Seen, age_s: float) -> None:
+        """Fresh evidence, unless there is some younger than `age_s`. Who comes during a check waits for it."""
+        async with seen.turn:
+            started = self._device.loop.time()
+            if started - seen.checked >= age_s:
+                await self._gather(served, seen)
+                seen.checked = self._device.loop.time()
+                seen.check_s = seen.checked - started
+
+    async def _gather(self, served: Served, seen: _Seen) -> None:
         """The golden set on the device as it is now; the worker re-reads nothing, so the files are hashed here."""
-        started = seen.checked = self._device.loop.time()
         installed = self._device.registry.version(served.model, served.version)
         task = installed.manifest.task if installed and installed.manifest and installed.channel else None
         golden_set = str(self._device.home.golden(task)) if task else None
@@ -145,8 +153,7 @@ class Health:
         golden = bool(header["passed"]) if header["known"] else None
         equal = header.get("bit_equal") if header.get("same_runtime") else None
         seen.stats = Stats(golden_ok=golden, replay_bit_equal=equal, digest_ok=intact)
-        seen.check_s = self._device.loop.time() - started
-        if golden is False:
+        if golden is False and served.version == seen.version:
             self._alone(served.model, "golden_failed")
 
     async def _ask(self, served: Served, header: Header) -> tuple[Header, bytes] | None:
@@ -165,8 +172,7 @@ class Health:
         if seen.version == served.version and served.ready:
             if served.figures.requests - seen.requests >= LEAST_IN_WINDOW:
                 await self._take_window(served, seen)
-            if device.loop.time() - seen.checked >= max(FRESH_S, SHARE * seen.check_s):
-                await self._self_check(served, seen)
+            await self._self_check(served, seen, max(FRESH_S, SHARE * seen.check_s))
         installed = device.registry.version(served.model, served.version)
         reference = await asyncio.to_thread(_reference, device, installed) if installed else None
         baseline = device.registry.baseline(served.model, served.version)

@@ -6,7 +6,9 @@ Verified exactly as a laptop's stick is; the agent must not be running. A run cu
 from __future__ import annotations
 
 import argparse
+import os
 import platform
+import shutil
 import sys
 from pathlib import Path
 
@@ -16,8 +18,11 @@ from fieldops.agent.config import read
 from fieldops.agent.home import AgentHome
 from fieldops.agent.identity import Identity
 from fieldops.agent.judged import judge
+from fieldops.agent.shelf import Shelf
+from fieldops.bundles.manifest import MANIFEST_FILE
 from fieldops.deadline import Deadline
 from fieldops.edges.clock import SystemClock
+from fieldops.edges.disk import sync_folder
 from fieldops.edges.locks import exclusive
 from fieldops.edges.registry import Change, Installed, Registry
 from fieldops.edges.sensors import boot_id
@@ -60,11 +65,14 @@ def run(words: list[str]) -> int:
 
 def _install(home: AgentHome, root: bytes, stick: str, ref: str, channel: str | None) -> Installed:
     clock = SystemClock()
-    store = TrustStore(home.trust, home.models, clock)
+    # Not into models/ itself: a cache makes room by dropping old copies, and there lies last-good.
+    cache = home.incoming("factory")
+    store = TrustStore(home.trust, cache, clock)
     store.pin(root, None)
     source = StickMedia().at(stick)
     bundle = store.fetch(source, ref, Deadline.after(LONGEST_S, clock.monotonic), channel=channel)
     facts = store.facts()
+    _shelve(home, cache, bundle)
     config = read(home.config)
     job = {
         "trust": str(home.trust),
@@ -94,7 +102,19 @@ def _install(home: AgentHome, root: bytes, stick: str, ref: str, channel: str | 
             change.fact("policy_sha256", policy.policy_sha256)
     finally:
         registry.close()
+    shutil.rmtree(cache, ignore_errors=True)
     return installed
+
+
+def _shelve(home: AgentHome, cache: Path, bundle: TrustedBundle) -> None:
+    """Verified copies into their places; whole under their names whenever the power goes."""
+    for blob in (cache / "sha256").iterdir():
+        place = home.blobs / blob.name
+        if not blob.suffix and not place.exists():
+            os.link(blob, place)
+    sync_folder(home.blobs)
+    files = [(file.name, file.sha256) for file in bundle.manifest.files]
+    Shelf(home).gather(bundle.manifest_sha256, [(MANIFEST_FILE, bundle.manifest_sha256), *files])
 
 
 def _keep(registry: Registry, bundle: TrustedBundle, now: float) -> Installed:

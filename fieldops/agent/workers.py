@@ -1,6 +1,6 @@
 """The agent's end of a worker: one process a bundle, started by its own program, spoken to one message at a time.
 
-A call that is cut off in the middle leaves the pipe out of step, so whoever gives up waiting ends the process.
+A call goes on to its answer even when its caller has given up, since one cut off would leave the pipe out of step.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from fieldops.bundles.manifest import Manifest
 
 START_S = 60.0  # importing the runtime and loading a model on a slow card
 STOP_S = 2.0
+HANG_S = 30.0  # silence after which a worker is taken for dead
 
 
 class WorkerGone(Exception):
@@ -83,6 +84,9 @@ class Worker:
         worker = cls(load, process)
         try:
             await worker.call(load.header(), within_s=START_S)
+        except TimeoutError as error:
+            worker.kill()
+            raise WorkerGone("it did not load in time") from error
         except BaseException:
             await worker.stop()
             raise
@@ -99,26 +103,29 @@ class Worker:
     async def call(self, header: Header, body: bytes = b"", *, within_s: float) -> tuple[Header, bytes]:
         """One exchange; calls wait for their turn in order. within_s: seconds, waiting included.
 
-        Raises WorkerSaid, WorkerGone, or TimeoutError when the turn did not come (the worker is well).
+        Raises WorkerSaid, WorkerGone, or TimeoutError when the caller's time is over. The worker goes on then: one caller
+        in a hurry must not cost all others their worker. Only one that is silent for much longer is ended.
         """
-        loop = asyncio.get_running_loop()
-        until = loop.time() + within_s
-        async with asyncio.timeout_at(until):
+        async with asyncio.timeout(within_s):
             await self._turn.acquire()
-        try:
-            answer, data = await self._exchange(pack(header, body), until)
-        finally:
-            self._turn.release()
+            exchange = asyncio.ensure_future(self._exchange(pack(header, body), max(within_s, HANG_S)))
+            exchange.add_done_callback(self._next_turn)
+            answer, data = await asyncio.shield(exchange)
         if not answer.get("ok", False):
             raise WorkerSaid(str(answer.get("kind", "check")), str(answer.get("message", "")))
         return answer, data
 
-    async def _exchange(self, message: bytes, until: float) -> tuple[Header, bytes]:
+    def _next_turn(self, exchange: asyncio.Future[tuple[Header, bytes]]) -> None:
+        self._turn.release()
+        if not exchange.cancelled():
+            exchange.exception()  # nobody may be there any more to take it
+
+    async def _exchange(self, message: bytes, hang_s: float) -> tuple[Header, bytes]:
         if not self.alive or self._process.stdin is None or self._process.stdout is None:
             raise WorkerGone("it ended before")
         finished = False
         try:
-            async with asyncio.timeout_at(until):
+            async with asyncio.timeout(hang_s):
                 self._process.stdin.write(message)
                 await self._process.stdin.drain()
                 answer = await receive(self._process.stdout)

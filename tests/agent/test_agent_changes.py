@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +15,7 @@ import pytest
 from fieldops.errors import DeviceCannot
 from fieldops.steps import Bench, Stage
 from fieldops.wire import MetadataUpload, b64
-from tests.agent.conftest import Agent, Laptop, Load, within
+from tests.agent.conftest import Agent, Laptop, Load, Release, within
 
 
 def test_a_first_laptop_enrols_and_brings_the_policy(device: Agent, make_laptop: Callable[..., Laptop]) -> None:
@@ -183,3 +186,18 @@ def test_damaged_bytes_are_refused_at_the_device_and_nothing_of_them_stays(devic
         assert client.head(path).headers["Upload-Offset"] == "0"
     assert (shown["state"], shown["exit"], shown["reason"]) == ("refused", 3, "hash_mismatch")
     assert device.slot().state == "settled"
+
+
+def test_a_second_flashing_keeps_what_the_device_could_go_back_to(make_device: Callable[..., Agent], release: Release) -> None:
+    device = make_device()
+    root = device.home.parent / "root.json"
+    root.write_bytes(release.root)
+    words = ["--home", str(device.home), "--stick", str(release.stick), "--ref", "digits@1.1.0", "--root", str(root)]
+    subprocess.run([sys.executable, "-m", "fieldops.agent", "provision", *words], check=True, stdout=subprocess.DEVNULL)
+    device.start()
+    slot = device.slot()
+    assert (slot.state, slot.active, slot.last_good) == ("settled", "1.1.0", "1.0.0")
+    revert = [sys.executable, "-m", "fieldops.agent", "revert", "digits", "--home", str(device.home)]
+    env = {**os.environ, "FIELDOPS_AGENT_RUNTIME": str(device.runtime)}
+    subprocess.run(revert, check=True, env=env, stdout=subprocess.DEVNULL)
+    assert device.slot().active == "1.0.0"

@@ -160,3 +160,15 @@ def test_the_long_lived_process_loads_none_of_what_its_children_are_for(device: 
     code = f"import sys, fieldops.agent.serve; print([name for name in {heavy!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, check=True)
     assert done.stdout.strip() == b"[]"
+
+
+def test_a_caller_in_a_hurry_gets_an_answer_and_costs_nobody_the_worker(device: Agent, images: tuple[Any, Any]) -> None:
+    with Load(device, images[0]) as load, device.client("infer.sock") as client:
+        for row in images[0][:100]:
+            reply = client.post("/v2/models/digits/infer", json=request_of(row), headers={"Fieldops-Deadline-Ms": "1"})
+            assert reply.status_code == 200
+            assert reply.json()["parameters"]["route"] in {"core", "large", "rule"}
+        load.until("1.0.0")
+    assert load.failures == []
+    assert set(load.routes) <= {"core", "large"}
+    assert "worker_crash" not in {entry["action"] for entry in device.get("/v1/journal")["entries"]}
