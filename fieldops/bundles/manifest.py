@@ -60,6 +60,17 @@ class Objectives(_Part, frozen=True, kw_only=True):
     p95_ms: float  # of one request through the cascade, at batch 1
     memory_bytes: int  # of the worker above its own baseline
     error_rate: float = 0.0  # 0..1 of requests
+    power_w: float | None = None  # of the device above idle while it answers; None: nobody can say
+    thermal_margin_c: float | None = None  # kept below the device's throttle point; None: likewise
+
+
+class Baseline(_Part, frozen=True, kw_only=True):
+    """What the release team saw on one class of device; a device's own baseline is measured there."""
+
+    p50_ms: float
+    p95_ms: float
+    memory_bytes: int
+    runtime: str = ""  # ORT version, EP and ISA it was seen under
 
 
 class Needs(_Part, frozen=True, kw_only=True):
@@ -90,6 +101,7 @@ class Manifest(_Part, frozen=True, kw_only=True):
     replay: str | None = None  # file with the outputs recorded at release for the golden inputs (npz); None: not recorded
     replay_key: str = ""  # ORT version, EP and ISA under which replay is bit-equal; elsewhere a tolerance holds
     sketch: str | None = None  # file with the reference sketch (json); None: no drift can be told
+    baseline: dict[str, Baseline] = {}  # by device class
     licence: str = ""
     card: str | None = None  # model card (markdown)
 

@@ -1,0 +1,176 @@
+"""What the roles list: bundles in channels, files of the policy. Payloads are stored before their names are listed."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+from tuf.api.metadata import TargetFile, Targets
+
+from fieldops.bundles.completeness import check_measured
+from fieldops.bundles.manifest import MANIFEST_FILE, FileEntry, Manifest
+from fieldops.bundles.trust import POLICY_CHANNEL, BundleRef, Custom, bundle_ref, refuse, target_name
+from fieldops.edges.disk import storage_faults, sync_folder, write_whole
+from fieldops.edges.tuf_folder import RepositoryFolder
+from fieldops.edges.tuf_roles import CHANNELS
+from fieldops.errors import UsageFault
+
+_CHUNK_BYTES = 1 << 20
+
+
+def add_bundle(folder: RepositoryFolder, channel: str, source: Path, manifest: Manifest, made: Mapping[str, bytes]) -> Manifest:
+    """List a version in the channel's pending metadata; the manifest as it will be signed. The folder is held.
+
+    Whatever else lies in source stays there. made: files of the bundle that are not taken from there.
+    """
+    _check_channel(channel)
+    check_measured(manifest)
+    base = f"{channel}/{manifest.model}/{manifest.version}"
+    entries = [_entry(source / name, made.get(name)) for name in payload_names(manifest)]
+    if manifest.files and _facts(manifest.files) != _facts(entries):
+        raise UsageFault(
+            f"the manifest of {manifest.model}@{manifest.version} lists other files than {source} holds",
+            reason="bad_manifest",
+            next_step="leave `files` empty to have it filled",
+        )
+    manifest = msgspec.structs.replace(manifest, files=entries)
+    text = msgspec.json.format(msgspec.json.encode(manifest), indent=1)
+    target_name(f"{base}/{MANIFEST_FILE}")
+    _check_new(folder, channel, manifest, hashlib.sha256(text).hexdigest())
+    with folder.edit(channel) as signed:
+        for name in [name for name in signed.targets if name.startswith(f"{base}/")]:
+            del signed.targets[name]  # drafted before, never published
+        for entry in entries:
+            name = f"{base}/{entry.name}"
+            data = made.get(entry.name)
+            signed.targets[name] = (
+                store_bytes(folder, name, data) if data is not None else _store_file(folder, name, source / entry.name, entry)
+            )
+        custom = Custom(counter=manifest.counter, device_classes=manifest.needs.device_classes, machines=manifest.needs.machines)
+        signed.targets[f"{base}/{MANIFEST_FILE}"] = store_bytes(folder, f"{base}/{MANIFEST_FILE}", text, custom)
+    return manifest
+
+
+def _check_new(folder: RepositoryFolder, channel: str, manifest: Manifest, sha256: str) -> None:
+    """Raises UsageFault (exists, counter): a published version never changes, and counters only grow."""
+    name = f"{channel}/{manifest.model}/{manifest.version}/{MANIFEST_FILE}"
+    published = folder.published_signed(channel, Targets).targets if folder.newest(channel) else {}
+    listed = published.get(name)
+    if listed is not None and listed.hashes["sha256"] != sha256:
+        raise UsageFault(
+            f"{name.rpartition('/')[0]} was released before with other contents",
+            reason="exists",
+            next_step="a version never changes: raise the version and the counter",
+        )
+    for each in CHANNELS:
+        for other, info in folder.current(each).signed.targets.items():
+            parts = target_name(other)
+            if parts.file != MANIFEST_FILE or parts.model != manifest.model or parts.version == manifest.version:
+                continue
+            if info.unrecognized_fields.get("custom", {}).get("counter") == manifest.counter:
+                raise UsageFault(
+                    f"counter {manifest.counter} is {parts.model}@{parts.version}'s",
+                    reason="counter",
+                    next_step="raise `counter`: devices tell older from newer by it",
+                )
+
+
+def add_policy_target(folder: RepositoryFolder, name: str, data: bytes) -> None:
+    """name: `policy/rules/current/policy.json` and the like; an older file of that name is replaced. The folder is held."""
+    if target_name(name).channel != POLICY_CHANNEL:
+        raise refuse("bad_name", f"{name} is not below policy/")
+    with folder.edit(POLICY_CHANNEL) as signed:
+        signed.targets[name] = store_bytes(folder, name, data)
+
+
+def policy_target(folder: RepositoryFolder, name: str) -> bytes:
+    """As pending or else as published. Raises UsageFault when there is none."""
+    info = folder.current(POLICY_CHANNEL).signed.targets.get(name)
+    if info is None:
+        raise UsageFault(f"the policy has no {name}", reason="unknown_target", next_step="add it to the policy first")
+    path = folder.repo / target_name(name).stored_as(info.hashes["sha256"])
+    with storage_faults(path):
+        return path.read_bytes()
+
+
+def withdraw(folder: RepositoryFolder, ref: str, channel: str) -> None:
+    """Keep the version listed and say that nobody may take it: a device then knows why. The folder is held."""
+    _check_channel(channel)
+    wanted: BundleRef = bundle_ref(ref)
+    name = f"{channel}/{wanted.model}/{wanted.version}/{MANIFEST_FILE}"
+    if name not in folder.current(channel).signed.targets:
+        raise UsageFault(f"{ref} is not in {channel}", reason="unknown_target", next_step="list the repository's bundles")
+    with folder.edit(channel) as signed:
+        fields = signed.targets[name].unrecognized_fields
+        fields["custom"] = {**fields.get("custom", {}), "withdrawn": True}
+
+
+def payload_names(manifest: Manifest) -> list[str]:
+    """The files a bundle consists of, beside its manifest; each once, sorted."""
+    more = (manifest.replay, manifest.sketch, manifest.card)
+    return sorted({tier.file for tier in manifest.tiers} | {name for name in more if name} | {e.name for e in manifest.files})
+
+
+def _check_channel(channel: str) -> None:
+    if channel not in CHANNELS:
+        raise UsageFault(f"there is no channel {channel!r}", reason="unknown_role", next_step=f"one of: {', '.join(CHANNELS)}")
+
+
+def _facts(entries: list[FileEntry]) -> set[tuple[str, str, int]]:
+    return {(entry.name, entry.sha256, entry.size) for entry in entries}
+
+
+def _entry(path: Path, data: bytes | None) -> FileEntry:
+    if data is not None:
+        return FileEntry(name=path.name, sha256=hashlib.sha256(data).hexdigest(), size=len(data))
+    try:
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            return FileEntry(name=path.name, sha256=digest, size=os.fstat(file.fileno()).st_size)
+    except OSError as error:
+        raise UsageFault(
+            f"{path}: {error.strerror}", reason="no_file", next_step="put every file the manifest names into the folder"
+        ) from error
+
+
+# --- payloads in the repository ----------------------------------------------------------------------------------------
+
+
+def store_bytes(folder: RepositoryFolder, name: str, data: bytes, custom: Custom | None = None) -> TargetFile:
+    parts = target_name(name)
+    info = TargetFile.from_data(name, data, ["sha256"])
+    if custom is not None:
+        info.unrecognized_fields["custom"] = msgspec.to_builtins(custom)
+    path = folder.repo / parts.stored_as(info.hashes["sha256"])
+    if not path.exists():
+        write_whole(path, data, 0o644)
+    return info
+
+
+def _store_file(folder: RepositoryFolder, name: str, source: Path, entry: FileEntry) -> TargetFile:
+    """Copied in pieces, since models are large; refused when the file changed since it was looked at."""
+    path = folder.repo / target_name(name).stored_as(entry.sha256)
+    info = TargetFile(entry.size, {"sha256": entry.sha256}, name)
+    with storage_faults(path):
+        if path.exists():
+            return info
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f".{path.name}.part")
+        digest = hashlib.sha256()
+        with source.open("rb") as old, part.open("wb") as new:
+            while chunk := old.read(_CHUNK_BYTES):
+                digest.update(chunk)
+                new.write(chunk)
+            new.flush()
+            os.fsync(new.fileno())
+        if digest.hexdigest() != entry.sha256:
+            part.unlink()
+            raise UsageFault(
+                f"{source} changed while it was added", reason="no_file", next_step="run it again when the file is at rest"
+            )
+        part.replace(path)
+        sync_folder(path.parent)
+    return info
