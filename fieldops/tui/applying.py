@@ -32,6 +32,7 @@ class Applying:
         self.job: Job[Any] | None = None
         self.fault: FieldopsError | None = None
         self.began = 0.0
+        self.step_ended = 0.0  # Unix seconds; what was seen of the device before this says nothing of the trial
 
     @property
     def can_commit(self) -> bool:
@@ -71,6 +72,7 @@ class Applying:
         def done(record: StepRecord) -> None:
             self.job = None
             self._mark(index, StepView(planned.step, "ok", record, site.monotonic() - self.began))
+            self.step_ended = site.now()
             self._app.after_change(self.entry)
             self.go_on()
             if self.can_commit or self.done:

@@ -395,6 +395,24 @@ async def test_a_sideload_goes_from_stick_to_commit_and_every_step_is_in_the_ord
     assert {reason for _, _, reason in site.changes} == {"new model"}
 
 
+async def test_a_trial_that_the_device_ended_by_itself_can_no_longer_be_committed(
+    make_console: Make, until: Until, site: Any
+) -> None:
+    app = make_console()
+    async with app.run_test(size=SIZES[0]) as pilot:
+        screen = await to_plan(app, pilot, until)
+        await pilot.press("enter")
+        await confirm(app, pilot, until, "cam-hot", "x")
+        await until(pilot, lambda: screen.stage == "trial" and "C commit" in screen_text(app)[-1])
+        trial = site.snapshots["cam-hot"]
+        settled = site.snapshots["cam-0001"].models
+        site.snapshots["cam-hot"] = replace(trial, models=settled, seen_at=site.now() + 60)
+        await until(pilot, lambda: "TRIAL    over; 1.0.0 answers" in "\n".join(screen_text(app)))
+        assert "C commit" not in screen_text(app)[-1]
+        await pilot.press("C")
+    assert not any(isinstance(step, Commit) for _, step, _ in site.changes)
+
+
 async def test_each_candidate_has_a_verdict_and_a_refused_one_ends_at_the_refusal(
     make_console: Make, until: Until, site: Any
 ) -> None:

@@ -159,6 +159,14 @@ def trial(status: SlotStatus | None, total_s: float, since_read_s: float, width:
     ]
 
 
+def trial_over(status: SlotStatus, width: int) -> list[Content]:
+    """The trial ended without a commit from here."""
+    return [
+        line(("TRIAL    ", "warn"), ("over", "strong"), f"; {status.active or 'nothing'} answers"),
+        *wrapped("state", [f"{status.state.replace('_', ' ')}: {figures.clean(status.reason)}"], width, 9),
+    ]
+
+
 # --- confirm -----------------------------------------------------------------------------------------------------------------
 
 

@@ -172,11 +172,22 @@ class SideloadScreen(View):
         views = applying.views if applying else ()
         activate = next((view.step for view in views if isinstance(view.step, Activate)), None)
         total = float(activate.trial_s) if activate else 0.0
-        lines = panel.trial(self._slot, total, self._sight.age(now) or 0.0, width, self.console_app.glyphs)
+        slot = self._slot
+        if slot is not None and self._trial_over:
+            return panel.trial_over(slot, width)
+        lines = panel.trial(slot, total, self._sight.age(now) or 0.0, width, self.console_app.glyphs)
         keys = line(
             ("         C", "accent"), " commits it.  ", ("B", "accent"), " goes back at once.  Leaving lets the time run out."
         )
         return [*lines, Content(""), keys]
+
+    @property
+    def _trial_over(self) -> bool:
+        """The device was seen since the last step, and it is not on trial: it went back, or somebody else committed."""
+        applying, snapshot, slot = self._applying, self._sight.snapshot, self._slot
+        if applying is None or snapshot is None or slot is None or snapshot.seen_at is None:
+            return False
+        return snapshot.seen_at > applying.step_ended and slot.state != "trial"
 
     @property
     def _slot(self) -> SlotStatus | None:
@@ -259,7 +270,7 @@ class SideloadScreen(View):
         self._enter("apply")
 
     def do_commit(self, _argument: str = "") -> None:
-        if self._applying is not None:
+        if self._applying is not None and not self._trial_over:
             self._applying.commit()
             self.tick()
 
@@ -271,9 +282,9 @@ class SideloadScreen(View):
     def may(self, command_id: str) -> bool:
         stage, applying = self.stage, self._applying
         if command_id == "device.commit":
-            return stage == "trial" and applying is not None and applying.can_commit
+            return stage == "trial" and applying is not None and applying.can_commit and not self._trial_over
         if command_id == "device.rollback":
-            return stage == "trial"
+            return stage == "trial" and not self._trial_over
         if command_id == "sideload.rescan":
             return stage == "pick"
         if command_id == "sideload.pick":
