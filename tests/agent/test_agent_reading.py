@@ -167,7 +167,7 @@ def test_a_caller_in_a_hurry_gets_an_answer_and_costs_nobody_the_worker(device: 
         for row in images[0][:100]:
             reply = client.post("/v2/models/digits/infer", json=request_of(row), headers={"Fieldops-Deadline-Ms": "1"})
             assert reply.status_code == 200
-            assert reply.json()["parameters"]["route"] in {"core", "large", "rule"}
+            assert reply.json()["parameters"]["route"] in {"core", "large", "deadline", "rule"}
         load.until("1.0.0")
     assert load.failures == []
     assert set(load.routes) <= {"core", "large"}
