@@ -197,7 +197,7 @@ def _release(fleet: Fleet, deadline: Deadline, tell: Tell) -> None:
     home.login_key(fleet.home)
     home.write_config(fleet.home, fleet.stick, fleet.centre.url)
     laptop = fleet.laptop
-    repo = release.make(fleet.folder / "release", data_dir("sample_fleet"), staff, laptop.clock, laptop.runner, deadline)
+    repo = release.make(fleet.folder / "release", data_dir("sample_fleet"), staff, laptop.clock, deadline)
     release.make_stick(repo, fleet.stick)
     write_whole(fleet.folder / "release" / "root.json", repo.root(1), 0o644)
 

@@ -13,10 +13,11 @@ from pathlib import Path
 from fieldops.bundles.manifest import Manifest
 from fieldops.deadline import Deadline
 from fieldops.decoding import decoder
+from fieldops.edges.appraisal import OnnxAppraiser
 from fieldops.edges.tuf_signer import ReleaseRepo
 from fieldops.operations import release as operation
 from fieldops.policy import Person, PolicyDocument, encode_policy
-from fieldops.ports import Clock, Runner
+from fieldops.ports import Clock
 from fieldops.steps import STEP_KINDS
 from fieldops.wire import SESSION_NAMESPACE
 
@@ -52,7 +53,7 @@ def allowed_signers(staff: tuple[Staff, ...]) -> str:
     return "".join(f'{each.role} namespaces="{SESSION_NAMESPACE}" {each.public_line}\n' for each in staff)
 
 
-def make(folder: Path, sample: Path, staff: tuple[Staff, ...], clock: Clock, runner: Runner, deadline: Deadline) -> ReleaseRepo:
+def make(folder: Path, sample: Path, staff: tuple[Staff, ...], clock: Clock, deadline: Deadline) -> ReleaseRepo:
     """The repository in folder/{repo,keys}; one that was begun and broke off is made anew."""
     repo_folder, keys = folder / "repo", folder / "keys"
     done = folder / "complete"
@@ -69,7 +70,7 @@ def make(folder: Path, sample: Path, staff: tuple[Staff, ...], clock: Clock, run
     for book in sorted((sample / "runbooks").glob("*/runbook.yaml")):
         repo.add_policy_target(f"policy/runbooks/{book.parent.name}/runbook.yaml", book.read_bytes())
     for spec in sorted(digits.glob("*/spec.json")):
-        _add(repo, runner, spec, deadline)
+        _add(repo, spec, deadline)
     for role in ("policy", "stable", "canary"):
         repo.sign(role)
     repo.publish()
@@ -77,13 +78,13 @@ def make(folder: Path, sample: Path, staff: tuple[Staff, ...], clock: Clock, run
     return repo
 
 
-def _add(repo: ReleaseRepo, runner: Runner, spec: Path, deadline: Deadline) -> None:
+def _add(repo: ReleaseRepo, spec: Path, deadline: Deadline) -> None:
     manifest = decoder(Manifest).decode(spec.read_bytes())
     channel = CHANNEL_OF.get(manifest.version, "stable")
     if manifest.version == DEGRADED:
         repo.add_bundle(channel, spec.parent, manifest)
     else:
-        operation.add(repo, runner, spec.parent, manifest, deadline, channel=channel)
+        operation.add(repo, OnnxAppraiser(), spec.parent, manifest, deadline, channel=channel)
 
 
 def make_stick(repo: ReleaseRepo, stick: Path) -> Path:

@@ -13,8 +13,8 @@ import pytest
 from fieldops.bundles.manifest import Manifest
 from fieldops.bundles.trust import Target, bundles_in
 from fieldops.deadline import Deadline
+from fieldops.edges.appraisal import OnnxAppraiser
 from fieldops.edges.clock import SystemClock
-from fieldops.edges.onnx import OnnxRunner
 from fieldops.edges.tuf_client import TrustStore
 from fieldops.edges.tuf_signer import ReleaseRepo
 from fieldops.edges.usb import FolderSource
@@ -31,7 +31,9 @@ class Office:
 
     def add(self, version: str) -> Manifest:
         spec = msgspec.json.decode((DIGITS / version / "spec.json").read_bytes(), type=Manifest)
-        return add(self.release, OnnxRunner(), DIGITS / version, spec, Deadline.after(60, time.monotonic)).manifest
+        return add(
+            self.release, OnnxAppraiser(), DIGITS / version, spec, Deadline.after(60, time.monotonic), channel="stable"
+        ).manifest
 
     def listed(self) -> list[str]:
         """What a laptop sees on a stick made now."""
