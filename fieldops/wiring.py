@@ -30,10 +30,12 @@ if TYPE_CHECKING:  # types only: at run time each is imported by the property th
     from fieldops.operations.hostkeys import OfferedKey
     from fieldops.policy import Actor
     from fieldops.ports import Device, InventoryFile, Journal, Media, Runner, Runs, Store, Technician, Trail, Trust
+    from fieldops.steps import Approval
     from fieldops.wire import Hello, Session
 
 T = TypeVar("T")
 
+CACHE_LIMIT_BYTES = 8 << 30  # verified copies of bundles; beyond it the ones unused for longest go
 LAN_TRY_S = 5.0  # a cut plant network must not eat the time that SSH needs
 
 
@@ -163,6 +165,19 @@ class Laptop:
 
         return _OneAtATime(PersonFile(self.config.person_key, self.signer.laptop, self.home / "cache" / "session.json"))
 
+    def approve(self, statement: str) -> Approval:
+        """This person's SSH signature on a statement. Raises UsageFault (no_key) where config.toml names no key."""
+        from fieldops.bundles.approvals import APPROVAL_NAMESPACE
+        from fieldops.edges.keys import sshsig_sign
+        from fieldops.steps import Approval
+
+        if self.config.person_key is None:
+            raise UsageFault(
+                "nobody is signed in here", reason="no_key", next_step="name your SSH key under [person] in config.toml"
+            )
+        signature = sshsig_sign(self.config.person_key, APPROVAL_NAMESPACE, statement.encode("utf-8"))
+        return Approval(statement=statement, signature=signature)
+
     @once
     def journal(self) -> Trail:
         """Reading loads no cryptography: the key is asked for at the first append."""
@@ -201,7 +216,7 @@ class Laptop:
     def trust(self) -> Trust:
         from fieldops.edges.tuf_client import TrustStore
 
-        return TrustStore(self.home / "trust", self.home / "cache", self.clock)
+        return TrustStore(self.home / "trust", self.home / "cache", self.clock, cache_limit=CACHE_LIMIT_BYTES)
 
     @once
     def media(self) -> Media:

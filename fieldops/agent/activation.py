@@ -7,6 +7,7 @@ from time import monotonic
 from msgspec.structs import replace
 
 from fieldops.agent.answering import Answering
+from fieldops.agent.belowfloor import check_floor
 from fieldops.agent.device import Device
 from fieldops.agent.records import done
 from fieldops.agent.validation import Verdict
@@ -38,6 +39,7 @@ class Activation:
             raise DeviceCannot(
                 f"a trial of {step.trial_s} s", reason="trial_length", next_step="choose a trial from 5 to 86400 seconds"
             )
+        check_floor(device, slot, installed, actor)
         self._need_golden(installed)
         slot = advance(slot, "activate", now=device.now(), reason="activate", version=step.version)
         record = replace(record, phase="validating", previous=slot.active)

@@ -39,6 +39,9 @@ class Judgement(Struct, frozen=True, kw_only=True):
     targets: list[SignedTarget] = []
     manifest: str = ""
     policy_sha256: str = ""
+    expired_s: float | None = None  # how long ago the metadata expired that approvals let in; None: it is valid
+    approved_by: list[str] = []
+    below_floor: bool = False
 
 
 def judge(job: dict[str, Any]) -> Judgement:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from fieldops.agent.answering import Answering
+from fieldops.agent.belowfloor import check_floor
 from fieldops.agent.device import Device
 from fieldops.agent.records import done
 from fieldops.agent.validation import Verdict
 from fieldops.errors import DeviceCannot, NeedsPerson
 from fieldops.slots import Slot, advance, way_back
+from fieldops.steps import Revert
 from fieldops.wire import StepRecord
 
 
@@ -19,6 +21,16 @@ class Reverting:
     def __init__(self, device: Device, answering: Answering) -> None:
         self._device = device
         self._answering = answering
+
+    def asked(self, record: StepRecord, step: Revert, actor: str) -> StepRecord | None:
+        """A listed version below the floor needs its signed statement; last-good needs nothing."""
+        device, slot = self._device, self._answering.slot(step.model)
+        if step.to is not None:
+            wanted = self._answering.installed(step.model, step.to)
+            signed = check_floor(device, slot, wanted, actor, step.approvals)
+            if signed:
+                device.save(note=device.entry(actor, "break_glass", step.model, step.to, "below_floor", signed))
+        return self.revert(record, step.model, step.to, actor, "asked")
 
     def revert(self, record: StepRecord | None, model: str, to: str | None, actor: str, reason: str) -> StepRecord | None:
         """Back to `to`, or to where this slot goes back. record None: nobody asked, the device does it alone."""

@@ -12,8 +12,9 @@ import shutil
 import msgspec
 from msgspec.structs import replace
 
+from fieldops.agent.belowfloor import approved_fact
 from fieldops.agent.device import Device
-from fieldops.agent.judged import SignedTarget, judge
+from fieldops.agent.judged import Judgement, SignedTarget, judge
 from fieldops.agent.records import done
 from fieldops.agent.shelf import Shelf
 from fieldops.bundles.manifest import Manifest
@@ -72,7 +73,8 @@ class Staging:
         for name, data in files.items():
             write_whole(folder / "metadata" / name, data)
         device.save(record=replace(record, phase="verifying"))
-        found = judge(self._job("metadata") | {"incoming": str(folder), "want": self._want(step)})
+        asked = self._job("metadata") | self._approvals(record.step_id, step)
+        found = judge(asked | {"incoming": str(folder), "want": self._want(step)})
         policy = isinstance(step, RotateTrust)
         targets = [t for t in found.targets if t.name.startswith(f"{POLICY_CHANNEL}/") is policy]
         if isinstance(step, Stage):
@@ -116,7 +118,7 @@ class Staging:
 
     def _stage(self, record: StepRecord, step: Stage, targets: list[SignedTarget], actor: str) -> None:
         device = self._device
-        found = judge(self._job("bundle") | {"want": self._want(step)})
+        found = judge(self._job("bundle") | self._approvals(record.step_id, step) | {"want": self._want(step)})
         manifest = decoder(Manifest).decode(found.manifest)
         self._shelf.gather(step.manifest_sha256, [(t.base, t.sha256) for t in targets])
         slot = device.registry.slot(step.model)
@@ -137,8 +139,19 @@ class Staging:
             slot=slot,
             record=done(record, device.now(), message="staged", version=step.version),
             note=device.entry(actor, "stage", step.model, step.version, "verified"),
-            also=[lambda change: change.version(installed)],
+            also=[lambda change: change.version(installed), lambda change: self._note_approvals(change, found, step, actor)],
         )
+
+    def _note_approvals(self, change: Change, found: Judgement, step: Stage, actor: str) -> None:
+        """Loudly, with the names: what the rules refuse was let in."""
+        if not found.approved_by:
+            return
+        reason = "below_floor" if found.expired_s is None else "expired"
+        ago = "" if found.expired_s is None else f"expired {found.expired_s / 86400:.1f} days ago; "
+        detail = f"{ago}approved by {', '.join(found.approved_by)}"
+        change.note(self._device.entry(actor, "break_glass", step.model, step.version, reason, detail))
+        if found.below_floor:  # what Activate asks for
+            change.fact(approved_fact(step.manifest_sha256), actor)
 
     def give_up(self, step: Incoming, step_id: str, reason: str) -> Slot | None:
         """The slot after a Stage that ended badly; parts stay for the next try."""
@@ -192,6 +205,14 @@ class Staging:
             "machine": platform.machine(),
             "floors": {slot.model: slot.floor for slot in device.registry.slots()},
         }
+
+    def _approvals(self, step_id: str, step: Incoming) -> dict[str, object]:
+        held = self._device.registry.held(step_id)
+        asker = held.actor.removeprefix("person:") if held else ""
+        about: dict[str, object] = {"device": self._device.identity.id, "asker": asker}
+        if isinstance(step, RotateTrust):
+            return about
+        return about | {"accept_expired": step.accept_expired, "approvals": step.approvals}
 
     # --- room --------------------------------------------------------------------------------------------------------
 

@@ -149,7 +149,7 @@ class Transaction:
             case Commit():
                 self._activation.commit(record, held.step, held.actor)
             case Revert():
-                self._reverting.revert(record, held.step.model, held.step.to, held.actor, "asked")
+                self._reverting.asked(record, held.step, held.actor)
             case Bench():
                 slot = self._answering.slot(held.step.model)
                 if slot.answering is None:

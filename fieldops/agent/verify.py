@@ -13,11 +13,12 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec import Struct
 
+from fieldops.bundles.approvals import Matter, judge
 from fieldops.bundles.compatibility import DeviceFacts, misfit
 from fieldops.bundles.trust import (
     POLICY_DOCUMENT,
@@ -38,8 +39,12 @@ from fieldops.edges.disk import storage_faults, write_whole
 from fieldops.edges.tuf_client import BUILT, TrustStore
 from fieldops.edges.usb import FolderSource, LooseMetadata
 from fieldops.errors import FieldopsError, TrustRefused, UsageFault
-from fieldops.policy import decode_policy
-from fieldops.ports import Source
+from fieldops.policy import NO_POLICY, PolicyDocument, decode_policy
+from fieldops.ports import BreakGlass, Broken, Source
+from fieldops.steps import Approval
+
+if TYPE_CHECKING:
+    from fieldops.edges.tuf_refresh import Verified
 
 JOB_LIMIT_BYTES = 1 << 20
 LONGEST_S = 600.0  # the agent ends this process much earlier; a lost one must not stay for ever
@@ -59,9 +64,15 @@ class _Job(Struct, frozen=True, kw_only=True, tag_field="op"):
 
 
 class _OfDevice(_Job, frozen=True, kw_only=True):
+    """accept_expired, approvals: as the step carries them. device: this one's id. asker: whose proof came with the step."""
+
     device_class: str = ""
     machine: str = ""
     floors: dict[str, int] = {}
+    accept_expired: bool = False
+    approvals: list[Approval] = []
+    device: str = ""
+    asker: str = ""
 
 
 class PinJob(_Job, frozen=True, kw_only=True, tag="pin"):
@@ -172,12 +183,13 @@ def _pin(store: TrustStore, job: PinJob) -> Result:
 def _metadata(store: TrustStore, job: MetadataJob, deadline: Deadline) -> Result:
     incoming = Path(job.incoming)
     source: Source = FolderSource(incoming) if (incoming / "metadata").is_dir() else LooseMetadata(incoming)
-    verified, outdated = store.advance(source, deadline)
+    verified, outdated, broken = _advance(store, source, job, deadline)
     targets = policy_targets_in(verified.targets)
     check_sizes(targets)
     if job.want is not None:
         bundle = store.signed_bundle(verified, _ref(job.want), job.want.channel, source, outdated=outdated)
         _judge(bundle, job.want, job)
+        check_sizes(bundle.files)
         targets += bundle.files
     facts = store.facts()
     return {
@@ -185,13 +197,35 @@ def _metadata(store: TrustStore, job: MetadataJob, deadline: Deadline) -> Result
         "timestamp_version": facts.timestamp_version,
         "clock_floor": facts.clock_floor,
         "targets": _listed(targets),
-    }
+    } | _told(broken, ())
+
+
+def _advance(
+    store: TrustStore, source: Source | None, job: MetadataJob | BundleJob, deadline: Deadline
+) -> tuple[Verified, bool, Broken | None]:
+    if not job.accept_expired or job.want is None:
+        return *store.advance(source, deadline), None
+    glass = BreakGlass(tuple(job.approvals), (job.device,), job.asker, _own_policy(job))
+    return store.advance_stale(source, _ref(job.want), job.want.channel, glass, deadline)
+
+
+def _told(broken: Broken | None, below_floor: tuple[str, ...]) -> Result:
+    """Who let this device do what its rules refuse; empty when nobody had to."""
+    people = dict.fromkeys([*(broken.people if broken else ()), *below_floor])
+    return {"expired_s": broken.age_s if broken else None, "approved_by": list(people)}
+
+
+def _own_policy(job: _Job) -> PolicyDocument:
+    """The one that this device goes by, whatever newer one the metadata at hand may name."""
+    path = Path(job.trust) / "targets" / POLICY_DOCUMENT
+    with storage_faults(path):
+        return decode_policy(path.read_bytes()) if path.is_file() else NO_POLICY
 
 
 def _bundle(store: TrustStore, job: BundleJob, deadline: Deadline) -> Result:
-    verified, _ = store.advance(None, deadline)
+    verified, _, broken = _advance(store, None, job, deadline)
     bundle = store.signed_bundle(verified, _ref(job.want), job.want.channel, None)
-    _judge(bundle, job.want, job)
+    people = _judge(bundle, job.want, job)
     text = store.blobs.read(bundle.manifest)
     manifest = check_manifest(text, bundle)
     for target in bundle.files:
@@ -200,7 +234,9 @@ def _bundle(store: TrustStore, job: BundleJob, deadline: Deadline) -> Result:
     error = misfit(manifest, _facts(job, bundle.size_bytes))
     if error is not None:
         raise error
-    return {"manifest": text.decode("utf-8"), "targets": _listed(bundle.files)}
+    return {"manifest": text.decode("utf-8"), "targets": _listed(bundle.files), "below_floor": bool(people)} | _told(
+        broken, people
+    )
 
 
 def _policy(store: TrustStore, job: PolicyJob, deadline: Deadline) -> Result:
@@ -254,10 +290,20 @@ def _forget(folder: Path, keep: Iterable[str]) -> None:
                 path.unlink()
 
 
-def _judge(bundle: SignedBundle, want: Want, job: MetadataJob | BundleJob) -> None:
+def _judge(bundle: SignedBundle, want: Want, job: MetadataJob | BundleJob) -> tuple[str, ...]:
+    """The people whose signed statement lets it be below the floor; none where it is not. Raises TrustRefused."""
+    from fieldops.edges.keys import sshsig_verify
+
     if bundle.manifest.sha256 != want.manifest_sha256:
         raise refuse("mix_and_match", f"{want.model}@{want.version} is another one here than the laptop verified")
-    check_usable(bundle, Asker(job.device_class, job.machine, job.floors))
+    try:
+        check_usable(bundle, Asker(job.device_class, job.machine, job.floors))
+    except TrustRefused as error:
+        if error.reason != "below_floor" or not job.approvals:
+            raise
+        matter = Matter("below_floor", want.model, want.version, want.manifest_sha256, (job.device,), job.asker)
+        return judge(job.approvals, matter, _own_policy(job), max(job.now, job.clock_floor), sshsig_verify)
+    return ()
 
 
 def _ref(want: Want) -> BundleRef:

@@ -36,6 +36,7 @@ VERBS: dict[str, str] = {
     "stick": "What a USB stick offers: list, verify.",
     "sideload": "Put a signed model version onto devices.",
     "rollback": "Go back to the last-good version, or to a listed one.",
+    "approve": "Sign a statement that lets somebody do what the rules refuse.",
     "runbook": "Signed procedures: list, check, plan, run, resume, status.",
     "audit": "The record of every change: list, verify, sync.",
     "policy": "The root of trust and the signed rules: pin, show, check.",

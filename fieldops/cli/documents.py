@@ -315,6 +315,14 @@ class Pinned(Document, frozen=True, kw_only=True, tag="fieldops.pinned/v1"):
     root_sha256: str
 
 
+class ApprovalFile(Document, frozen=True, kw_only=True, tag="fieldops.approval/v1"):
+    """What `fieldops approve` writes and `--approval` reads. by: fingerprint of the signer's key, for people only."""
+
+    statement: str
+    signature: str
+    by: str
+
+
 # --- runbooks --------------------------------------------------------------------------------------------------------------------
 
 

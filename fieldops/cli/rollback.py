@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fieldops.cli.call import Call, DeviceArg, DryRun, Json, Reason, Ticket, Timeout, Yes, only_failure, single
-from fieldops.cli.diagnostics import need_person, progress_of
-from fieldops.cli.output import document
+from fieldops.cli.diagnostics import need_person, progress_of, tell
+from fieldops.cli.output import document, line
+from fieldops.cli.statements import STATEMENT_S, Approvals, StatementFile, read_approvals, write_new
+from fieldops.errors import UsageFault
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from fieldops.deadline import Deadline
+    from fieldops.fleet import DeviceEntry
     from fieldops.operations.rollback import RollbackPlan
     from fieldops.ports import Device
     from fieldops.wire import StepRecord
@@ -27,6 +33,8 @@ def rollback(
     to: Annotated[
         str | None, typer.Option("--to", metavar="VERSION", help="Default: last-good, which nobody has to approve.")
     ] = None,
+    approval: Approvals = None,
+    statement: StatementFile = None,
     dry_run: DryRun = False,
     yes: Yes = False,
     reason: Reason = "",
@@ -40,14 +48,17 @@ def rollback(
     from fieldops.operations import rollback as operation
     from fieldops.operations.gate import Words
 
-    need_person(yes=yes, dry_run=dry_run)
+    need_person(yes=yes, dry_run=dry_run or statement is not None)
     call = Call.of(context, json=json, timeout=timeout)
     words = Words(reason, ticket)
     entries = [call.laptop.inventory().find(device)]
     gate = call.laptop.gate()
+    if statement is not None:
+        return _write_statement(call, entries, model, to, statement, reason)
+    approvals = read_approvals(approval)
 
     def plan(connected: Device, deadline: Deadline) -> RollbackPlan:
-        planned = operation.plan(connected, model, deadline, to=to)
+        planned = operation.plan(connected, model, deadline, to=to, approvals=approvals)
         if dry_run:
             gate.dry_run(connected, planned.step, words=words)
         return planned
@@ -75,3 +86,21 @@ def rollback(
     else:
         print_changes(outcomes, by_name)
     return call.finish(outcomes)
+
+
+def _write_statement(call: Call, entries: Sequence[DeviceEntry], model: str, to: str | None, place: Path, reason: str) -> int:
+    from fieldops.operations.rollback import statement
+
+    if to is None:
+        raise UsageFault("last-good needs no statement", reason="usage", next_step="name the version with --to")
+
+    def write(connected: Device, deadline: Deadline) -> str:
+        until = call.laptop.clock.now() + STATEMENT_S
+        return statement(connected, model, to, deadline, until=until, reason=reason)
+
+    made = call.on_each(entries, write)
+    only_failure(made)
+    write_new(place, made[0].value or "")
+    line(f"{place}")
+    tell(f"have it signed (`fieldops approve {place.name}`), then give the file with --approval")
+    return call.finish(made)

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fieldops.cli.call import Call, DevicesArg, DryRun, Json, Outcome, Reason, Ticket, Timeout, Yes, only_failure, single
-from fieldops.cli.diagnostics import need_person, progress_of
-from fieldops.cli.output import document
+from fieldops.cli.diagnostics import need_person, progress_of, tell
+from fieldops.cli.output import document, line
+from fieldops.cli.statements import STATEMENT_S, Approvals, StatementFile, read_approvals, write_new
 from fieldops.errors import TrustRefused, UsageFault
+from fieldops.ports import BreakGlass
 
 if TYPE_CHECKING:
     from fieldops.deadline import Deadline
+    from fieldops.fleet import DeviceEntry
     from fieldops.operations.sideload import SideloadPlan
     from fieldops.ports import Device, Source
     from fieldops.wire import StepRecord
@@ -27,13 +32,21 @@ def sideload(
     devices: DevicesArg,
     bundle: Annotated[str, typer.Option("--bundle", metavar="MODEL@VERSION", help="See `fieldops stick list`.")],
     source: Annotated[
-        str | None, typer.Option("--from", metavar="PATH", help="Stick, folder or address. Default: removable media.")
+        list[str] | None,
+        typer.Option(
+            "--from", metavar="PATH", help="Stick, folder or address; several: the newest counts. Default: removable media."
+        ),
     ] = None,
     channel: Annotated[str | None, typer.Option("--channel", help="Where several channels hold the version.")] = None,
     trial: Annotated[
         int, typer.Option("--trial", metavar="SECONDS", min=5, max=86_400, help="The device reverts by itself after this.")
     ] = 300,
     commit: Annotated[bool, typer.Option("--commit/--no-commit", help="End the trial here, or leave it to be judged.")] = True,
+    accept_expired: Annotated[
+        bool, typer.Option("--accept-expired", help="Break glass: metadata that is only too old, with two approvals.")
+    ] = False,
+    approval: Approvals = None,
+    statement: StatementFile = None,
     dry_run: DryRun = False,
     yes: Yes = False,
     reason: Reason = "",
@@ -47,27 +60,34 @@ def sideload(
     from fieldops.operations import sideload as operation
     from fieldops.operations.gate import Words
 
-    need_person(yes=yes, dry_run=dry_run)
+    need_person(yes=yes, dry_run=dry_run or statement is not None)
     call = Call.of(context, json=json, timeout=timeout)
     words = Words(reason, ticket)
     entries = call.entries(devices)
-    origin = _source(call, source, bundle)
+    origins = _sources(call, source, bundle, accept_expired=accept_expired)
+    if statement is not None:
+        _write_statement(
+            call, origins[0], bundle, entries, statement, accept_expired=accept_expired, channel=channel, reason=reason
+        )
+        return 0
+    approvals = read_approvals(approval)
     trusted = call.run(
-        lambda: operation.fetch(
+        lambda: operation.fetch_newest(
             call.laptop.gate(),
             call.laptop.trust,
-            origin,
+            origins,
             bundle,
             call.deadline(),
             channel=channel,
             words=words,
-            progress=progress_of(f"{bundle} from {origin.name}"),
+            progress=progress_of(bundle),
+            glass=BreakGlass(approvals, _ids(entries)) if accept_expired else None,
         )
     )
     gate = call.laptop.gate()  # the stick may have brought another policy
 
     def plan(device: Device, deadline: Deadline) -> SideloadPlan:
-        planned = operation.plan(call.laptop.trust, device, trusted, deadline, trial_s=trial, commit=commit)
+        planned = operation.plan(call.laptop.trust, device, trusted, deadline, trial_s=trial, commit=commit, approvals=approvals)
         if dry_run:
             for each in planned.steps:
                 gate.dry_run(device, each.step, words=words)
@@ -99,21 +119,26 @@ def sideload(
     return call.finish(outcomes)
 
 
-def _source(call: Call, path: str | None, bundle: str) -> Source:
-    """The one named, else the first medium that offers the bundle. Raises UsageFault, TrustRefused."""
-    if path is not None:
-        return call.laptop.media.at(path)
+def _sources(call: Call, paths: list[str] | None, bundle: str, *, accept_expired: bool) -> list[Source]:
+    """Those named, else the media that offer the bundle, usable ones first. Raises UsageFault, TrustRefused."""
+    if paths:
+        return [call.laptop.media.at(path) for path in paths]
     refusal: TrustRefused | None = None
     media = call.laptop.media.find()
+    found: list[tuple[bool, Source]] = []
     for medium in media:
         try:
             offered = call.run(partial(call.laptop.trust.candidates, medium, call.deadline()))
         except TrustRefused as error:
             refusal = error
             continue
-        if any(each.ref == bundle for each in offered):
-            return medium
-    if refusal is not None:
+        mine = [each for each in offered if each.ref == bundle]
+        if mine:
+            found.append((any(not each.reason for each in mine), medium))
+    if found:
+        usable = [medium for good, medium in found if good]
+        return usable or [medium for _, medium in found]
+    if refusal is not None and not accept_expired:
         raise refusal
     looked_at = ", ".join(medium.name for medium in media) or "no stick is mounted"
     raise UsageFault(
@@ -121,3 +146,44 @@ def _source(call: Call, path: str | None, bundle: str) -> Source:
         reason="unknown_bundle",
         next_step="plug in the right stick (`fieldops stick list`), or name its folder with --from",
     )
+
+
+def _ids(entries: Sequence[DeviceEntry]) -> tuple[str, ...]:
+    """Raises UsageFault for a device that no verified link has named yet: approvals are for ids."""
+    nameless = [entry.name for entry in entries if not entry.id]
+    if nameless:
+        raise UsageFault(
+            f"the id of {', '.join(nameless)} is not known here", reason="no_id", next_step="enrol it: `fieldops device enrol`"
+        )
+    return tuple(str(entry.id) for entry in entries)
+
+
+def _write_statement(
+    call: Call,
+    origin: Source,
+    bundle: str,
+    entries: Sequence[DeviceEntry],
+    place: Path,
+    *,
+    accept_expired: bool,
+    channel: str | None,
+    reason: str,
+) -> None:
+    from fieldops.operations.sideload import statement
+
+    text = call.run(
+        lambda: statement(
+            call.laptop.trust,
+            origin,
+            bundle,
+            _ids(entries),
+            call.deadline(),
+            until=call.laptop.clock.now() + STATEMENT_S,
+            accept_expired=accept_expired,
+            channel=channel,
+            reason=reason,
+        )
+    )
+    write_new(place, text)
+    line(f"{place}")
+    tell(f"have it signed (`fieldops approve {place.name}`), then give each file with --approval")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from fieldops.bundles.approvals import Matter, encode_statement, statement_of
 from fieldops.deadline import Deadline
 from fieldops.errors import DeviceCannot, UsageFault
 from fieldops.operations.gate import Gate, Words
 from fieldops.ports import Device, OnProgress
-from fieldops.steps import Revert
+from fieldops.steps import Approval, Revert
 from fieldops.wire import SlotStatus, StepRecord
 
 
@@ -23,8 +25,13 @@ class RollbackPlan:
     step: Revert
 
 
-def plan(device: Device, model: str, deadline: Deadline, *, to: str | None = None) -> RollbackPlan:
-    """Raises UsageFault for a model or version that is not there, DeviceCannot when there is nothing to go back to."""
+def plan(
+    device: Device, model: str, deadline: Deadline, *, to: str | None = None, approvals: Sequence[Approval] = ()
+) -> RollbackPlan:
+    """Raises UsageFault for a model or version that is not there, DeviceCannot when there is nothing to go back to.
+
+    approvals: for a version below the device's floor; the device judges them itself.
+    """
     slots = {slot.model: slot for slot in device.models(deadline).slots}
     slot = slots.get(model)
     if slot is None:
@@ -36,7 +43,22 @@ def plan(device: Device, model: str, deadline: Deadline, *, to: str | None = Non
         )
     target = _target(slot, to, device.entry.name)
     answering = slot.candidate if slot.state == "trial" else slot.active
-    return RollbackPlan(device.entry.name, model, answering, target, Revert(model=model, to=to))
+    return RollbackPlan(device.entry.name, model, answering, target, Revert(model=model, to=to, approvals=list(approvals)))
+
+
+def statement(device: Device, model: str, version: str, deadline: Deadline, *, until: float, reason: str = "") -> str:
+    """The text that an approver signs so that this device may go back below its floor. Raises UsageFault."""
+    slots = {slot.model: slot for slot in device.models(deadline).slots}
+    known = {each.version: each for each in slots[model].versions} if model in slots else {}
+    if version not in known:
+        raise UsageFault(
+            f"{model} {version} is not on the device",
+            reason="unknown_version",
+            next_step=f"use one of: {', '.join(sorted(known)) or 'none'}; or sideload it",
+            device=device.entry.name,
+        )
+    matter = Matter("below_floor", model, version, known[version].manifest_sha256, (device.entry.id or "",))
+    return encode_statement(statement_of(matter, until, reason))
 
 
 def run(

@@ -6,15 +6,17 @@ answers is the outcome.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+import datetime as dt
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 from fieldops.audit.entry import Result, Subject
+from fieldops.bundles.approvals import Matter, encode_statement, statement_of
 from fieldops.deadline import Deadline
 from fieldops.errors import DeviceCannot, TrustRefused
 from fieldops.operations.gate import Gate, Words
-from fieldops.ports import Candidate, Device, OnProgress, Payload, Source, Trust, TrustedBundle
-from fieldops.steps import Activate, Commit, RotateTrust, Stage, Step, describe
+from fieldops.ports import BreakGlass, Broken, Candidate, Device, OnProgress, Payload, Source, Trust, TrustedBundle
+from fieldops.steps import Activate, Approval, Commit, RotateTrust, Stage, Step, describe
 from fieldops.wire import SlotStatus, StepRecord
 
 DEFAULT_TRIAL_S = 300
@@ -59,14 +61,15 @@ def fetch(
     words: Words = Words(),
     progress: OnProgress | None = None,
     reread: bool = False,
+    glass: BreakGlass | None = None,
 ) -> TrustedBundle:
     """The verified copy of MODEL@VERSION. A refusal is noted in the log, then rises as TrustRefused.
 
-    reread: read every byte of the source, also of what this laptop holds a verified copy of.
+    reread: read every byte of the source, also of what this laptop holds a verified copy of. glass: metadata may be too old.
     """
     model, _, version = ref.partition("@")
     try:
-        bundle = trust.fetch(source, ref, deadline, channel=channel, progress=progress, reread=reread)
+        bundle = trust.fetch(source, ref, deadline, channel=channel, progress=progress, reread=reread, glass=glass)
     except TrustRefused as error:
         gate.note(
             "stick.verify",
@@ -81,7 +84,78 @@ def fetch(
         result=Result(status="done"),
         words=words,
     )
+    if bundle.broken is not None:
+        _note_break_glass(gate, bundle, bundle.broken, words)
     return bundle
+
+
+def fetch_newest(
+    gate: Gate,
+    trust: Trust,
+    sources: Sequence[Source],
+    ref: str,
+    deadline: Deadline,
+    *,
+    channel: str | None = None,
+    words: Words = Words(),
+    progress: OnProgress | None = None,
+    glass: BreakGlass | None = None,
+) -> TrustedBundle:
+    """The same from several sources: the newest metadata of all, the payload from the first that has it whole.
+
+    What one source began another goes on with. Raises the first one's TrustRefused when none of them serves.
+    """
+    refusals: list[TrustRefused] = []
+    for source in sources if len(sources) > 1 else ():
+        try:
+            trust.refresh(source, deadline)
+        except TrustRefused as error:  # an older or emptier source may still hold the payload; fetch judges that
+            refusals.append(error)
+    for source in sources:
+        try:
+            return fetch(gate, trust, source, ref, deadline, channel=channel, words=words, progress=progress, glass=glass)
+        except TrustRefused as error:
+            refusals.append(error)
+    raise max(refusals, key=lambda error: error.reason != "missing")
+
+
+def _note_break_glass(gate: Gate, bundle: TrustedBundle, broken: Broken, words: Words) -> None:
+    """Stands out in the record: what the rules refuse was used."""
+    day = dt.datetime.fromtimestamp(broken.since, dt.UTC).strftime("%Y-%m-%d")
+    gate.note(
+        "BREAK-GLASS",
+        subject=Subject(kind="model", name=bundle.manifest.model, to=bundle.manifest.version, digest=bundle.manifest_sha256),
+        result=Result(
+            status="done",
+            reason="expired",
+            detail=f"signed metadata expired {day} was used; approved by {', '.join(broken.people)}",
+        ),
+        words=words,
+    )
+
+
+def statement(
+    trust: Trust,
+    source: Source,
+    ref: str,
+    devices: Sequence[str],
+    deadline: Deadline,
+    *,
+    until: float,
+    accept_expired: bool,
+    channel: str | None = None,
+    reason: str = "",
+) -> str:
+    """The text that approvers sign: for expired metadata, or (without accept_expired) for a version below the floor.
+
+    devices: their ids. Everything but what it is about is verified first. Raises TrustRefused, UsageFault.
+    """
+    if accept_expired:
+        matter = trust.expired_matter(source, ref, deadline, channel=channel)
+    else:
+        bundle = trust.fetch(source, ref, deadline, channel=channel)
+        matter = Matter("below_floor", bundle.manifest.model, bundle.manifest.version, bundle.manifest_sha256, ())
+    return encode_statement(statement_of(replace(matter, devices=tuple(devices)), until, reason))
 
 
 def plan(
@@ -92,8 +166,11 @@ def plan(
     *,
     trial_s: int = DEFAULT_TRIAL_S,
     commit: bool = True,
+    approvals: Sequence[Approval] = (),
 ) -> SideloadPlan:
     """The steps for this device as it is now. commit False: the trial is left to somebody else, or to its deadline.
+
+    approvals: for expired metadata, or for a version below the device's floor; the device judges them itself.
 
     Raises DeviceCannot when the device says already that it cannot take the model.
     """
@@ -109,7 +186,8 @@ def plan(
         )
     if active == manifest.version and _digest_of(slot, active) == bundle.manifest_sha256:
         return SideloadPlan(device.entry.name, manifest.model, active, manifest.version, ())
-    steps = [*_trust_first(trust, device, deadline)]
+    # Expired metadata brings a device no rules: it goes by those that it has.
+    steps = [] if bundle.broken else [*_trust_first(trust, device, deadline)]
     steps.append(
         Planned(
             Stage(
@@ -117,6 +195,8 @@ def plan(
                 model=manifest.model,
                 version=manifest.version,
                 manifest_sha256=bundle.manifest_sha256,
+                accept_expired=bundle.broken is not None,
+                approvals=list(approvals),
             ),
             bundle.payload,
         )
@@ -159,12 +239,16 @@ def _digest_of(slot: SlotStatus | None, version: str | None) -> str | None:
 def _warnings(slot: SlotStatus | None, bundle: TrustedBundle) -> tuple[str, ...]:
     manifest = bundle.manifest
     found: list[str] = []
+    if bundle.broken is not None:
+        found.append(f"its signed metadata expired {bundle.broken.age_s / 86400:.1f} days ago; used by approval")
     if slot is None:
         found.append(f"{manifest.model} is new on this device: there is no last-good to go back to")
         return tuple(found)
     active = next((each for each in slot.versions if each.version == slot.active), None)
     if active is not None and active.counter > manifest.counter:
         found.append(f"{manifest.version} is older than {slot.active}")
+    if manifest.counter < slot.floor:
+        found.append(f"{manifest.version} is below the floor of this device (counter {manifest.counter} < {slot.floor})")
     if active is not None and not active.signed_by:
         found.append(f"{slot.active} is unsigned; it is kept as last-good")
     if any(each.role == "quarantined" and each.version == manifest.version for each in slot.versions):
