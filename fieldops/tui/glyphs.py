@@ -37,8 +37,9 @@ def glyphs_for(encoding: str | None, term: str, *, ascii_only: bool = False) -> 
 
 _PLAIN = str.maketrans(
     {
-        **dict.fromkeys("─━═▔▁", "-"),
+        **dict.fromkeys("─━═▔", "-"),
         **dict.fromkeys("│┃║▏▕▎▌▊", "|"),
+        **dict.fromkeys("▁▂▃▄▅▆▇▀", " "),  # the ends of a scrollbar's thumb
         **dict.fromkeys("╭╮╰╯┌┐└┘├┤┬┴┼", "+"),
         "→": ">", "▶": ">", "·": "|", "…": "~", "–": "-", "—": "-", "≥": ">", "≤": "<", "█": "#", "░": ".",
     }

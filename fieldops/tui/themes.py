@@ -185,21 +185,20 @@ def to_textual(palette: Palette) -> Theme:
 
 def colourless() -> Theme:
     """For NO_COLOR: the terminal's own two colours, selection by reverse; states stay readable as words."""
-    from textual.theme import Theme
+    from textual.theme import BUILTIN_THEMES, Theme
 
-    meanings = {f"fo-{key.replace('_', '-')}": "ansi_default" for key in _COLOURS}
-    cursor = dict.fromkeys(
-        ("border", "border-blurred", "block-cursor-background", "scrollbar", "scrollbar-background", "scrollbar-hover"),
-        "ansi_default",
-    )
+    plain = "ansi_default"
+    meanings = {f"fo-{key.replace('_', '-')}": plain for key in _COLOURS}
+    terminal = {key: plain for key, value in BUILTIN_THEMES["ansi-dark"].variables.items() if value.startswith("ansi_")}
+    chrome = dict.fromkeys(("border", "scrollbar", "scrollbar-background", "scrollbar-hover"), plain)
     return Theme(
         name="no-color",
-        primary="ansi_default",
-        foreground="ansi_default",
-        background="ansi_default",
-        surface="ansi_default",
-        panel="ansi_default",
-        boost="ansi_default",
+        primary=plain,
+        foreground=plain,
+        background=plain,
+        surface=plain,
+        panel=plain,
+        boost=plain,
         ansi=True,
-        variables=meanings | cursor,
+        variables=meanings | terminal | chrome,
     )

@@ -16,9 +16,10 @@ from fieldops.steps import Activate, Commit, Revert, RotateTrust, Stage
 from fieldops.tui.app import Console
 from fieldops.tui.commands import COMMANDS, EVERYWHERE
 from fieldops.tui.glyphs import ASCII
+from fieldops.tui.panels.change import Question
 from fieldops.tui.panels.help import keys_of
 from fieldops.tui.screens.audit import AuditScreen
-from fieldops.tui.screens.confirm import ConfirmScreen
+from fieldops.tui.screens.confirm import Answer, ConfirmScreen
 from fieldops.tui.screens.device import DeviceScreen
 from fieldops.tui.screens.fleet import FleetScreen
 from fieldops.tui.screens.reader import ReaderScreen
@@ -155,10 +156,30 @@ async def test_ascii_mode_writes_no_byte_above_0x7f(make_console: Make, until: U
         assert all(row.isascii() for row in screen_text(app))
         await pilot.press("enter")
         await until(pilot, on(app, DeviceScreen))
+        await until(pilot, lambda: "2.5 GiB of 4.0 GiB" in "\n".join(screen_text(app)))
         assert all(row.isascii() for row in screen_text(app))
         await pilot.press("B")
         await until(pilot, on(app, ConfirmScreen))
         assert all(row.isascii() for row in screen_text(app))
+
+
+async def test_without_colour_the_words_stay_and_no_colour_is_written(make_console: Make, until: Until) -> None:
+    app = make_console(no_color=True)
+    async with app.run_test(size=SIZES[1]) as pilot:
+        await shown(app, pilot, until)
+        colours = {
+            colour.name
+            for strip in app.screen._compositor.render_strips()
+            for segment in strip
+            if segment.style is not None
+            for colour in (segment.style.color, segment.style.bgcolor)
+            if colour is not None
+        }
+        assert colours <= {"default"}
+        text = "\n".join(screen_text(app))
+        assert all(word in text for word in ("FAIL", "WARN", "OFF", "OK", "DATA", "HW"))
+        await pilot.press("T")
+        await until(pilot, lambda: any("colours are off" in told for _, _, told in app.history))
 
 
 async def test_markup_in_a_device_text_is_shown_as_it_is(make_console: Make, until: Until, site: Any) -> None:
@@ -316,7 +337,22 @@ async def test_a_rollback_is_done_only_with_the_name_typed_and_carries_the_reaso
         await until(pilot, lambda: "DONE" in "\n".join(screen_text(app)))
 
 
-async def test_enter_and_keys_typed_ahead_never_confirm(make_console: Make, until: Until, site: Any) -> None:
+async def test_keys_typed_ahead_reach_nothing_while_the_guard_holds(make_console: Make, until: Until) -> None:
+    app = make_console()
+    answers: list[Answer | None] = []
+    async with app.run_test(size=SIZES[0]) as pilot:
+        await shown(app, pilot, until)
+        dialog = ConfirmScreen(Question("ROLL BACK x", "Roll back", (), unlock=""), guard_s=3600)
+        app.push_screen(dialog, answers.append)
+        await until(pilot, on(app, ConfirmScreen))
+        await pilot.press("enter", "enter", "escape", "y", "enter")
+        assert app.screen is dialog
+        assert app.focused is None
+        assert dialog.query_one("#go", Button).disabled
+    assert answers == []
+
+
+async def test_a_wrong_name_never_unlocks(make_console: Make, until: Until, site: Any) -> None:
     app = make_console()
     async with app.run_test(size=SIZES[0]) as pilot:
         await shown(app, pilot, until)
@@ -324,11 +360,8 @@ async def test_enter_and_keys_typed_ahead_never_confirm(make_console: Make, unti
         await until(pilot, on(app, ConfirmScreen))
         dialog = app.screen
         assert isinstance(dialog, ConfirmScreen)
-        if not dialog.armed:
-            await pilot.press(*["enter"] * 3)
-        await until(pilot, lambda: dialog.armed)
+        await until(pilot, lambda: dialog.armed and dialog.query_one("#cancel").has_focus)
         go = dialog.query_one("#go", Button)
-        assert go.disabled
         dialog.query_one("#unlock", Input).focus()
         await pilot.press(*"cam-hat", "enter")
         assert go.disabled

@@ -31,9 +31,10 @@ class ConfirmScreen(ModalScreen[Answer | None]):
     hint = "Tab next field   Enter press the button   Esc cancel"
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "cancel", "Cancel", id="confirm.cancel")]
 
-    def __init__(self, question: Question) -> None:
+    def __init__(self, question: Question, *, guard_s: float = GUARD_S) -> None:
         super().__init__()
         self._question = question
+        self._guard_s = guard_s
         self._armed = False
 
     def compose(self) -> ComposeResult:
@@ -61,7 +62,7 @@ class ConfirmScreen(ModalScreen[Answer | None]):
         return f"{self._question.verb} (locked)" if locked else self._question.verb
 
     def on_mount(self) -> None:
-        self.set_timer(GUARD_S, self._arm)
+        self.set_timer(self._guard_s, self._arm)
 
     def _arm(self) -> None:
         """Until now nothing had the focus, so keys typed ahead went nowhere."""
