@@ -76,6 +76,13 @@ class Revert(_Step, frozen=True, kw_only=True, tag="Revert", omit_defaults=True)
     approvals: list[Approval] = []
 
 
+class Prune(_Step, frozen=True, kw_only=True, tag="Prune"):
+    """Remove versions from the device's disk. Never what answers, nor what it would go back to."""
+
+    model: str
+    versions: list[str] = []  # none named: every one that is stored or quarantined
+
+
 class Bench(_Step, frozen=True, kw_only=True, tag="Bench"):
     """Measure a version on the device. Loads it, so policy may forbid it while serving."""
 
@@ -85,8 +92,22 @@ class Bench(_Step, frozen=True, kw_only=True, tag="Bench"):
     save_baseline: bool = False
 
 
-Step = Enrol | RotateTrust | Stage | Activate | Commit | Revert | Bench
-STEP_KINDS: tuple[type[Step], ...] = (Enrol, RotateTrust, Stage, Activate, Commit, Revert, Bench)
+class Adopt(_Step, frozen=True, kw_only=True, tag="Adopt"):
+    """Take a model that was put there by hand as version 0.0.0 and last-good, kept and measured as the baseline."""
+
+    model: str
+    samples: int = 256  # of the benchmark; as Bench
+
+
+class Unenrol(_Step, frozen=True, kw_only=True, tag="Unenrol"):
+    """Forget this laptop on the device. With the agent's software taken away afterwards it undoes Enrol."""
+
+    laptop: str  # the laptop's id; a laptop forgets only itself
+    label: str = ""
+
+
+Step = Enrol | RotateTrust | Stage | Activate | Commit | Revert | Bench | Adopt | Unenrol
+STEP_KINDS: tuple[type[Step], ...] = (Enrol, RotateTrust, Stage, Activate, Commit, Revert, Bench, Adopt, Unenrol)
 
 
 def kind_of(step: Step) -> str:
@@ -97,11 +118,11 @@ def kind_of(step: Step) -> str:
 def subject_of(step: Step) -> tuple[str, str]:
     """(kind, name) of what the step changes: ("model", "digits"), ("laptop", label) or ("trust", "")."""
     match step:
-        case Enrol():
+        case Enrol() | Unenrol():
             return "laptop", step.label
         case RotateTrust():
             return "trust", ""
-        case Stage() | Activate() | Commit() | Revert() | Bench():
+        case Stage() | Activate() | Commit() | Revert() | Bench() | Adopt():
             return "model", step.model
 
 
@@ -122,6 +143,10 @@ def describe(step: Step) -> str:
             return f"revert {step.model} to {step.to or 'last-good'}"
         case Bench():
             return f"benchmark {step.model}, {step.samples} samples"
+        case Adopt():
+            return f"adopt the running {step.model} as version 0.0.0 and last-good, and measure it"
+        case Unenrol():
+            return f"forget this laptop{f' ({step.label})' if step.label else ''}"
 
 
 def undo_of(step: Step, *, previous: str | None) -> str:
@@ -141,6 +166,10 @@ def undo_of(step: Step, *, previous: str | None) -> str:
             return f"activate {previous or 'the version before'} again"
         case Bench():
             return "nothing to undo"
+        case Adopt():
+            return "nothing to undo: the model goes on answering as before"
+        case Unenrol():
+            return "enrol this laptop again"
 
 
 # --- changes of the laptop itself ---------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from fieldops.decoding import decoder
 from fieldops.errors import CheckFailed, DeviceCannot, NotAuthorised, PolicyRefused, UsageFault
 from fieldops.fleet import key_id
 from fieldops.policy import Actor, Decision, may
-from fieldops.steps import STEP_KINDS, Enrol, Revert, describe
+from fieldops.steps import STEP_KINDS, Enrol, Revert, Unenrol, describe
 from fieldops.wire import (
     ENVELOPE_LIMIT,
     SESSION_NAMESPACE,
@@ -200,6 +200,8 @@ class Access:
         first = not device.registry.laptops()
         if isinstance(step, Enrol) and key_id(unb64(step.laptop_key)) != opened.laptop:
             return Decision(False, "enrol.own_key", "a laptop enrols itself, with the key that signs")
+        if isinstance(step, Unenrol) and step.laptop != opened.laptop:
+            return Decision(False, "unenrol.own_key", "a laptop forgets itself; another one is revoked by the signed policy")
         if first:
             if isinstance(step, Enrol):
                 return Decision(True, "first.enrol", "the first laptop brings the root")

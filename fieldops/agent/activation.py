@@ -40,6 +40,7 @@ class Activation:
                 f"a trial of {step.trial_s} s", reason="trial_length", next_step="choose a trial from 5 to 86400 seconds"
             )
         check_floor(device, slot, installed, actor)
+        self._need_proof()
         self._need_golden(installed)
         slot = advance(slot, "activate", now=device.now(), reason="activate", version=step.version)
         record = replace(record, phase="validating", previous=slot.active)
@@ -57,6 +58,15 @@ class Activation:
         device.save(slot=slot, checks=verdict.checks, record=record, note=note, also=also)
         self._answering.put_in_service(installed, verdict.worker)
         device.save(record=done(record, device.now(), message=f"on trial for {step.trial_s} s", version=step.version))
+
+    def _need_proof(self) -> None:
+        """A trial ends in a revert only where the agent lives on: without the laptop, and after a restart."""
+        if self._device.config.service and not self._device.home.proof.exists():
+            raise DeviceCannot(
+                "it was never proved that this agent comes back by itself, so nothing goes on trial here",
+                reason="not_proved",
+                next_step="enrol it again from its kit: `fieldops device enrol DEVICE --kit DIR`",
+            )
 
     def _need_golden(self, installed: Installed) -> None:
         task = installed.manifest.task if installed.manifest else installed.model

@@ -18,6 +18,7 @@ _KEYS: dict[str, dict[str, type]] = {
     "runtime": {"folder": str},
     "validation": {"latency_samples": int, "probation_s": int, "self_check_s": int},
     "foreign": {"model": str, "file": str},
+    "service": {"kind": str},
 }
 _WORDS = {str: "a text in quotes", int: "a whole number >= 0"}
 
@@ -25,7 +26,8 @@ _WORDS = {str: "a text in quotes", int: "a whole number >= 0"}
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentConfig:
     """lan: (host, port) to listen on, port 0 for any; None: no LAN listener. foreign: (model, file) of a running model
-    that was never enrolled. probation_s: how long after a commit bad health still reverts.
+    that was never enrolled. probation_s: how long after a commit bad health still reverts. service: what starts the agent
+    again (system, user, supervised), as enrolment from a kit set it up; "": somebody else saw to it.
     """
 
     device_class: str = ""
@@ -38,6 +40,7 @@ class AgentConfig:
     probation_s: int = 4 * 3600
     self_check_s: int = 600
     foreign: tuple[str, str] | None = None
+    service: str = ""
 
 
 def _line(lines: list[str], table: str, key: str) -> int:
@@ -107,6 +110,7 @@ def parse(text: str, file: str) -> AgentConfig:
         probation_s=validation.get("probation_s", 4 * 3600),
         self_check_s=validation.get("self_check_s", 600),
         foreign=(foreign["model"], foreign["file"]) if foreign else None,
+        service=document.get("service", {}).get("kind", ""),
     )
 
 

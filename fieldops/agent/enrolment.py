@@ -11,7 +11,7 @@ from fieldops.agent.judged import judge
 from fieldops.agent.records import done
 from fieldops.edges.registry import Change, Laptop
 from fieldops.errors import UsageFault
-from fieldops.steps import Enrol
+from fieldops.steps import Enrol, Unenrol
 from fieldops.wire import StepRecord, unb64
 
 
@@ -40,6 +40,13 @@ def enrol(device: Device, record: StepRecord, step: Enrol, laptop: str, actor: s
     note = device.entry(actor, "enrol", "", "", "pinned", f"{laptop} {step.label}".strip())
     device.save(record=done(record, device.now(), message="enrolled"), note=note, also=[keep])
     device.trust_certificate(certificate)
+
+
+def unenrol(device: Device, record: StepRecord, step: Unenrol, actor: str) -> None:
+    """Forget a laptop: its certificate finishes no request from now on. What it did stays in the journal."""
+    note = device.entry(actor, "unenrol", "", "", "asked", f"{step.laptop} {step.label}".strip())
+    record = done(record, device.now(), message="forgotten")
+    device.save(record=record, note=note, also=[lambda change: change.drop_laptop(step.laptop)])
 
 
 def _fingerprint(certificate: str) -> str:

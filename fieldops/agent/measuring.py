@@ -23,6 +23,13 @@ MOST_WARMUP = 10_000_000
 
 def bench(device: Device, record: StepRecord, step: Bench, installed: Installed, actor: str, hurry: threading.Event) -> None:
     """On the transaction's thread. Raises DeviceCannot; superseded when `hurry` is set meanwhile: a revert waits."""
+    _save(device, record, step, run_bench(device, record, step, installed, actor, hurry))
+
+
+def run_bench(
+    device: Device, record: StepRecord, step: Bench, installed: Installed, actor: str, hurry: threading.Event
+) -> BenchResult:
+    """The measurement alone; nothing but its beginning is written down."""
     if not SAMPLES[0] <= step.samples <= SAMPLES[1]:
         raise DeviceCannot(f"{step.samples} samples", reason="samples", next_step="ask for 64 to 100000 samples")
     if not 0 <= step.warmup <= MOST_WARMUP:
@@ -43,7 +50,7 @@ def bench(device: Device, record: StepRecord, step: Bench, installed: Installed,
             next_step="ask for fewer samples, or look at `fieldops logs`",
         ) from error
     after = device.sensors.heat()
-    result = summarise(
+    return summarise(
         measured,
         model=step.model,
         version=installed.version,
@@ -53,7 +60,6 @@ def bench(device: Device, record: StepRecord, step: Bench, installed: Installed,
         accuracy=accuracy,
         baseline=device.registry.baseline(step.model, installed.version),
     )
-    _save(device, record, step, result)
 
 
 def _save(device: Device, record: StepRecord, step: Bench, result: BenchResult) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import platform
 from collections.abc import Callable
+from pathlib import Path
 
 from fieldops.agent.home import AgentHome
 from fieldops.agent.serving import Served
@@ -53,12 +54,17 @@ class Models:
         for served in self._served.values():
             await served.close()
 
+    def _kept(self, installed: Installed) -> Path | None:
+        """An adopted model has a copy that nobody else writes to; None: not adopted."""
+        folder = self._home.bundles / installed.manifest_sha256
+        return folder if folder.is_dir() else None
+
     def load(self, installed: Installed) -> Load:
         """What a worker for this version loads; the files' digests are checked again there."""
         manifest = installed.manifest
         if installed.channel == "":
             return Load(
-                folder=self._home.root / "foreign",
+                folder=self._kept(installed) or self._home.root / "foreign",
                 model=installed.model,
                 version=installed.version,
                 golden=None,

@@ -16,9 +16,10 @@ from functools import partial
 from msgspec.structs import replace
 
 from fieldops.agent.activation import Activation
+from fieldops.agent.adopting import adopt
 from fieldops.agent.answering import Answering
 from fieldops.agent.device import Device
-from fieldops.agent.enrolment import enrol
+from fieldops.agent.enrolment import enrol, unenrol
 from fieldops.agent.measuring import bench
 from fieldops.agent.records import ended
 from fieldops.agent.reverting import Reverting
@@ -26,7 +27,7 @@ from fieldops.agent.staging import Staging
 from fieldops.edges.registry import HeldStep
 from fieldops.errors import DeviceCannot, FieldopsError
 from fieldops.slots import Trial, advance, expired, on_start
-from fieldops.steps import Activate, Bench, Commit, Enrol, Revert, RotateTrust, Stage
+from fieldops.steps import Activate, Adopt, Bench, Commit, Enrol, Revert, RotateTrust, Stage, Unenrol
 from fieldops.wire import StepRecord
 
 WAITING = frozenset({"metadata", "payload"})  # phases in which a step waits for the laptop, not for the device
@@ -142,6 +143,8 @@ class Transaction:
         match held.step:
             case Enrol():
                 enrol(device, record, held.step, held.laptop, held.actor)
+            case Unenrol():
+                unenrol(device, record, held.step, held.actor)
             case Stage() | RotateTrust():
                 self._staging.begin(record, held.step, held.actor)
             case Activate():
@@ -157,6 +160,8 @@ class Transaction:
                         f"{slot.model} has no version to measure", reason="nothing_to_measure", next_step="stage one first"
                     )
                 bench(device, record, held.step, self._answering.installed(slot.model, slot.answering), held.actor, self._hurry)
+            case Adopt():
+                adopt(device, record, held.step, self._answering.slot(held.step.model), held.actor, self._hurry)
 
     def _metadata(self, files: dict[str, bytes], record: StepRecord, held: HeldStep) -> None:
         if not isinstance(held.step, Stage | RotateTrust) or record.phase != "metadata":
@@ -243,6 +248,8 @@ class Transaction:
                 return slot is not None and slot.state == "reverted"
             case Enrol():
                 return self._device.registry.laptop(held.laptop) is not None
+            case Unenrol(laptop=laptop):
+                return self._device.registry.laptop(laptop) is None
             case _:
                 return False
 

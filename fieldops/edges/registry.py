@@ -245,6 +245,9 @@ class Change:
     def laptop(self, laptop: Laptop) -> None:
         self._put("INSERT OR REPLACE INTO laptops VALUES (?, ?)", laptop.id, _text(laptop))
 
+    def drop_laptop(self, laptop_id: str) -> None:
+        self._put("DELETE FROM laptops WHERE id = ?", laptop_id)
+
     def log(self, origin: str, size: int, root: bytes) -> None:
         self._put("INSERT OR REPLACE INTO logs VALUES (?, ?, ?)", origin, size, root)
 

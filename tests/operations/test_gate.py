@@ -22,6 +22,7 @@ from fieldops.steps import (
     STEP_KINDS,
     Activate,
     AddDevice,
+    Adopt,
     Bench,
     Change,
     Commit,
@@ -30,6 +31,7 @@ from fieldops.steps import (
     RotateTrust,
     Stage,
     Step,
+    Unenrol,
     kind_of,
 )
 from fieldops.wire import (
@@ -53,6 +55,8 @@ EXAMPLES: dict[type[Step], Step] = {
     Commit: Commit(model="digits", version="1.1.0"),
     Revert: Revert(model="digits", to="1.0.0"),
     Bench: Bench(model="digits"),
+    Adopt: Adopt(model="digits"),
+    Unenrol: Unenrol(laptop="a" * 52),
 }
 DEVICE_ID = DeviceId("a" * 52)
 ENTRY = DeviceEntry(name="cam-01", lan=Address("127.0.0.1", 9), id=DEVICE_ID)
@@ -240,6 +244,8 @@ def test_what_the_device_answers_is_the_outcome(
         (EXAMPLES[Activate], False),
         (EXAMPLES[Commit], False),
         (EXAMPLES[Bench], False),
+        (EXAMPLES[Adopt], False),
+        (EXAMPLES[Unenrol], False),
     ],
 )
 def test_a_person_without_a_role_may_still_go_back_to_last_good(laptop: Laptop, step: Step, allowed: bool) -> None:
