@@ -21,6 +21,8 @@ from fieldops.wire import refuse_duplicate_keys
 
 TARGET_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}(/[a-z0-9][a-z0-9._-]{0,63}){3}")
 PART_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+# FAT and exFAT drop a dot at the end, and Windows opens a device for these names, whatever follows the first dot.
+_UNSAFE_PART = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?|.*\.")
 SHA256_HEX = re.compile(r"[0-9a-f]{64}")
 POLICY_CHANNEL = "policy"
 POLICY_DOCUMENT = "policy/rules/current/policy.json"
@@ -76,7 +78,7 @@ class TargetName:
 
 def target_name(text: str) -> TargetName:
     """Raises TrustRefused (bad_name) for anything but four plain lower-case parts."""
-    if not TARGET_NAME.fullmatch(text):
+    if not TARGET_NAME.fullmatch(text) or any(_UNSAFE_PART.fullmatch(part) for part in text.split("/")):
         raise refuse("bad_name", f"a signed target has the name {ascii(text)[:120]}, which is not allowed")
     channel, model, version, file = text.split("/")
     return TargetName(channel, model, version, file)

@@ -9,13 +9,13 @@ from __future__ import annotations
 import errno
 import os
 import stat
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fieldops.bundles.trust import refuse
+from fieldops.edges.mounts import mounted
 from fieldops.errors import TrustRefused, UsageFault
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 REPOSITORY_FOLDER = "FIELDOPS"
 CHUNK_BYTES = 1 << 20
+_MOST_FOLDERS = 256  # at the top of a medium that are looked into
 # A FIFO or a device in place of a file must not hang the open; a link must not lead elsewhere. Windows has neither flag.
 _FLAGS = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 _LINK_ERRNOS = {errno.ELOOP, errno.EMLINK, errno.EISDIR, errno.ENXIO}
@@ -56,7 +57,7 @@ class FolderSource:
             raise self._refusal(path, error) from error
 
     def _open(self, path: str) -> int:
-        full = self.root / path
+        full = self._find(path)
         # Folders on the way may be links, as long as they stay inside; the file itself must be none at all.
         inside = Path(os.path.realpath(full)).is_relative_to(os.path.realpath(self.root))
         if not inside or ".." in Path(path).parts:
@@ -69,7 +70,31 @@ class FolderSource:
             raise refuse("not_regular_file", f"{path} on {self.root} is no regular file")
         return descriptor
 
+    def _find(self, path: str) -> Path:
+        """The file, whatever the case of its name: FAT keeps upper-case short names, and some systems show them so.
+
+        Only where no file has the very name, and one alone matches; signed names are all lower-case.
+        """
+        place = self.root
+        for part in Path(path).parts:
+            exact = place / part
+            if os.path.lexists(exact) or part == "..":
+                place = exact
+                continue
+            try:
+                alike = [name for name in os.listdir(place) if name.lower() == part]  # noqa: PTH208 - no Path object each
+            except OSError:
+                alike = []
+            place = place / alike[0] if len(alike) == 1 else exact
+        return place
+
     def _refusal(self, path: str, error: OSError) -> TrustRefused:
+        if not os.path.isdir(self.root):  # noqa: PTH112 - Path.is_dir raises for some names
+            return refuse(
+                "io_error",
+                f"{self.root} is not there any more: was it pulled out?",
+                next_step="plug it, or another one with the same bundle, in again and run the same command: the copy goes on",
+            )
         if isinstance(error, FileNotFoundError | NotADirectoryError):
             return refuse("missing", f"{path} is not on {self.root}")
         if error.errno in _LINK_ERRNOS or os.path.isdir(self.root / path):  # noqa: PTH112 - Path.is_dir raises for some names
@@ -158,31 +183,54 @@ def _read(source: Source, path: str, limit: int) -> bytes:
 
 def repository_in(folder: Path) -> Path | None:
     """The folder that holds `metadata/`: `folder/FIELDOPS` or the folder itself; None when neither does."""
-    for root in (folder / REPOSITORY_FOLDER, folder):
-        if (root / "metadata").is_dir():
+    for root in (folder / REPOSITORY_FOLDER, folder / REPOSITORY_FOLDER.lower(), folder):
+        if _is_repository(root):
             return root
     return None
+
+
+def repositories_in(folder: Path) -> list[Path]:
+    """All of a medium: the one at its top, and one in each of its folders. Raises OSError.
+
+    `._FIELDOPS` and the like, which other systems leave behind, are none: they hold no metadata.
+    """
+    found = [root] if (root := repository_in(folder)) else []
+    for name in sorted(os.listdir(folder))[:_MOST_FOLDERS]:  # noqa: PTH208 - a stick may hold very many
+        inner = folder / name
+        if name.startswith(".") or inner in found or name.upper() == REPOSITORY_FOLDER:
+            continue
+        try:
+            inside = repository_in(inner) if inner.is_dir() and not inner.is_symlink() else None
+        except OSError:
+            continue
+        # `folder/metadata` is a part of the repository in `folder`, and holds none.
+        if inside is not None and inside not in found:
+            found.append(inside)
+    return found
+
+
+def _is_repository(root: Path) -> bool:
+    return (root / "metadata").is_dir() or (root / "METADATA").is_dir()
 
 
 class StickMedia:
     """Removable media of this computer. Implements ports.Media.
 
-    also: further folders to look at, such as the sample fleet's stick. mounts None: where this system mounts media.
+    also: further folders to look at, such as the sample fleet's stick. mounts: gives where media are mounted now.
     """
 
-    def __init__(self, also: Sequence[Path] = (), *, mounts: Sequence[Path] | None = None) -> None:
+    def __init__(self, also: Sequence[Path] = (), *, mounts: Callable[[], Sequence[Path]] = mounted) -> None:
         self._also = tuple(also)
-        self._mounts = tuple(mounts) if mounts is not None else None
+        self._mounts = mounts
 
     def find(self) -> list[Source]:
-        folders = [*self._also, *(self._mounts if self._mounts is not None else _mounted())]
         found: dict[str, Source] = {}
-        for folder in folders:
+        for folder in [*self._also, *self._mounts()]:
             try:
-                root = repository_in(folder)
+                roots = repositories_in(folder)
             except OSError:  # a mount that answers no more is no stick
                 continue
-            if root is not None:
+            for root in roots:
                 found.setdefault(os.path.realpath(root), FolderSource(root))
         return list(found.values())
 
@@ -192,26 +240,20 @@ class StickMedia:
 
             return HttpSource(path, httpx.Client(timeout=15.0))
         try:
-            root = repository_in(Path(path).expanduser())
+            roots = repositories_in(Path(path).expanduser())
         except OSError as error:
             raise UsageFault(f"{path}: {error.strerror}", reason="no_stick", next_step="check the stick and its path") from error
-        if root is None:
+        if not roots:
             raise UsageFault(
                 f"{path} holds no fieldops repository",
                 reason="no_stick",
                 next_step="give the stick's folder (the one with FIELDOPS in it), or http(s)://...",
             )
-        return FolderSource(root)
-
-
-def _mounted() -> list[Path]:
-    if sys.platform == "win32":
-        return [Path(f"{letter}:\\") for letter in "DEFGHIJKLMNOPQRSTUVWXYZ"]
-    patterns = ("Volumes/*",) if sys.platform == "darwin" else ("run/media/*/*", "media/*/*", "media/*", "mnt/*")
-    found: list[Path] = []
-    for pattern in patterns:
-        try:
-            found += sorted(Path("/").glob(pattern))
-        except OSError:  # another user's media folder may not be read
-            continue
-    return found
+        top = repository_in(Path(path).expanduser())
+        if top is None and len(roots) > 1:
+            raise UsageFault(
+                f"{path} holds {len(roots)} repositories",
+                reason="several_repositories",
+                next_step=f"name one: {', '.join(str(root) for root in roots[:8])}",
+            )
+        return FolderSource(top or roots[0])

@@ -259,13 +259,13 @@ def test_a_bundle_comes_from_a_site_server_as_from_a_stick(world: World, serve: 
 def test_media_with_a_repository_are_found_once_and_in_order(world: World, tmp_path: Path) -> None:
     (tmp_path / "camera/DCIM").mkdir(parents=True)
     stick, first = world.stick.root.parent, world.first.root.parent
-    media = StickMedia([first], mounts=[tmp_path / "camera", stick, first, tmp_path / "gone"])
+    media = StickMedia([first], mounts=lambda: [tmp_path / "camera", stick, first, tmp_path / "gone"])
     assert [source.name for source in media.find()] == [str(first / "FIELDOPS"), str(stick / "FIELDOPS")]
-    assert StickMedia(mounts=[]).find() == []
+    assert StickMedia(mounts=list).find() == []
 
 
 def test_a_path_may_name_the_stick_or_its_fieldops_folder(world: World) -> None:
-    media = StickMedia(mounts=[])
+    media = StickMedia(mounts=list)
     stick = world.stick.root.parent
     assert media.at(str(stick)).name == media.at(str(stick / "FIELDOPS")).name
     source = media.at("https://site.example/fieldops")
