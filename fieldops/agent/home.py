@@ -45,6 +45,11 @@ class AgentHome:
         return self.root / "proof"
 
     @property
+    def proof(self) -> Path:
+        """Written by enrolment once this agent was seen to answer after the login ended and after a restart."""
+        return self.root / "proof"
+
+    @property
     def trust(self) -> Path:
         return self.root / "trust"
 
