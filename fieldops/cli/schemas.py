@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 
 from fieldops.cli import documents
+from fieldops.demo.documents import DemoDocument, TourDocument
 from fieldops.wire import ErrorDoc
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -18,7 +19,12 @@ def types() -> dict[str, type[msgspec.Struct]]:
     found: dict[str, type[msgspec.Struct]] = {
         str(kind.__struct_config__.tag): kind for kind in documents.Document.__subclasses__()
     }
-    return dict(sorted((found | {"fieldops.error/v1": ErrorDoc}).items()))
+    others: dict[str, type[msgspec.Struct]] = {
+        "fieldops.error/v1": ErrorDoc,
+        "fieldops.demo/v1": DemoDocument,
+        "fieldops.tour/v1": TourDocument,
+    }
+    return dict(sorted((found | others).items()))
 
 
 def texts() -> dict[str, str]:

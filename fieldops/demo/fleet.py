@@ -18,13 +18,15 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+
+import msgspec
 
 from fieldops.deadline import Deadline
 from fieldops.demo import addresses, children, home, release
 from fieldops.demo.centre import Centre
 from fieldops.demo.control import Control
 from fieldops.demo.devices import Place
+from fieldops.demo.documents import DemoDevice, DemoDocument
 from fieldops.demo.plant import DEVICE_CLASS, Camera
 from fieldops.edges.disk import write_whole
 from fieldops.edges.locks import exclusive
@@ -32,7 +34,6 @@ from fieldops.fleet import Address, DeviceEntry, SshAddress, key_id
 from fieldops.operations.gate import Words
 from fieldops.wiring import Laptop, data_dir
 
-SCHEMA = "fieldops.demo/v1"
 AT_ONCE = 4  # processes that start together; there may be two cores
 RATE = 8.0  # requests a second of each device
 RATE_OF_LARGE = 4.0  # the same where two cores carry more than LARGE devices
@@ -111,31 +112,27 @@ class Fleet:
             tags=(camera.condition,),
         )
 
-    def document(self) -> dict[str, Any]:
+    def document(self) -> DemoDocument:
         """What `--serve` prints, and the head of demo.json."""
-        devices = []
-        for camera in self.cameras:
-            entry = self.entry(camera)
-            agent = self.agents.get(camera.name)
-            devices.append(
-                {
-                    "name": camera.name,
-                    "id": self.device_id(camera),
-                    "class": DEVICE_CLASS,
-                    "condition": camera.condition,
-                    "ssh": str(entry.ssh) if entry.ssh else None,
-                    "lan": str(entry.lan) if entry.lan else None,
-                    "pid": agent.pid if agent else None,
-                }
-            )
-        return {
-            "schema": SCHEMA,
-            "home": str(self.home),
-            "stick": str(self.stick),
-            "store": self.centre.url,
-            "control": self.control.address if self.control else None,
-            "devices": devices,
-        }
+        return DemoDocument(
+            home=str(self.home),
+            stick=str(self.stick),
+            store=self.centre.url,
+            control=self.control.address if self.control else None,
+            devices=[self._device(camera) for camera in self.cameras],
+        )
+
+    def _device(self, camera: Camera) -> DemoDevice:
+        entry, agent = self.entry(camera), self.agents.get(camera.name)
+        return DemoDevice(
+            name=camera.name,
+            id=self.device_id(camera),
+            device_class=DEVICE_CLASS,
+            condition=camera.condition,
+            ssh=str(entry.ssh) if entry.ssh else None,
+            lan=str(entry.lan) if entry.lan else None,
+            pid=agent.pid if agent else None,
+        )
 
 
 @contextmanager
@@ -171,7 +168,7 @@ def running(folder: Path, cameras: tuple[Camera, ...], deadline: Deadline, tell:
         _bring_laptop(fleet, deadline, tell)
         _feed(fleet, deadline, tell)
         _control(fleet, known, deadline, stack)
-        document = {**fleet.document(), "ports": fleet.ports}
+        document = {**msgspec.to_builtins(fleet.document()), "ports": fleet.ports}
         write_whole(folder / "demo.json", json.dumps(document, indent=1).encode(), 0o644)
         yield fleet
 

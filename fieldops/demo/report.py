@@ -7,22 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
-from msgspec import Struct
-
-
-class StepResult(Struct, frozen=True, kw_only=True):
-    id: str
-    ok: bool
-    seconds: float
-    detail: str
-
-
-class TourDocument(Struct, frozen=True, kw_only=True):
-    """`fieldops.tour/v1`: what `fieldops demo --tour --json` prints."""
-
-    schema: str = "fieldops.tour/v1"
-    ok: bool
-    steps: list[StepResult]
+from fieldops.demo.documents import StepResult
 
 
 class Report(Protocol):

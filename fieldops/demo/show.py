@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json as jsonlib
 import os
 import signal
 import subprocess
@@ -99,8 +98,9 @@ def _export_line(home: Path) -> str:
 
 
 def _tour(folder: Path, cameras: tuple[plant.Camera, ...], deadline: Deadline, *, json: bool) -> int:
+    from fieldops.demo.documents import TourDocument
     from fieldops.demo.fleet import running
-    from fieldops.demo.report import TourDocument, reporting
+    from fieldops.demo.report import reporting
     from fieldops.demo.tour import FAILED, walk
 
     with reporting(json=json) as report:
@@ -123,7 +123,7 @@ def _serve(folder: Path, cameras: tuple[plant.Camera, ...], deadline: Deadline) 
     with running(folder, cameras, deadline, _talk) as fleet:
         fleet.centre.start(deadline.within(STORE_S))
         _talk(_export_line(fleet.home))
-        sys.stdout.write(jsonlib.dumps(fleet.document()) + "\n")
+        sys.stdout.write(msgspec.json.encode(fleet.document()).decode() + "\n")
         sys.stdout.flush()
         while not token.wait(3600.0):
             pass

@@ -10,8 +10,9 @@ from collections.abc import Callable
 
 from fieldops.deadline import CancelToken
 from fieldops.demo import tour_changes, tour_looks, tour_record
+from fieldops.demo.documents import StepResult
 from fieldops.demo.fleet import Fleet
-from fieldops.demo.report import Report, StepResult
+from fieldops.demo.report import Report
 from fieldops.demo.scene import NotSo, Scene
 from fieldops.errors import Cancelled, CheckFailed, FieldopsError
 

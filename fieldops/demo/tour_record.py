@@ -80,10 +80,11 @@ def audit_verify(scene: Scene) -> str:
     check(wanted <= acts, f"the log knows nothing of {', '.join(sorted(wanted - acts))}")
     problems = _of_a_changed_copy(scene)
     check(bool(problems), "a changed byte was not found")
-    witnesses = ", ".join(f"{each.split(':', 1)[0]}" for each in report.witnesses)
+    devices = sum(each.startswith("device:") for each in report.witnesses)
+    check(devices < len(report.witnesses), "the store's cosignature is not kept")
     return (
-        f"{report.size} entries, {len(intents)} changes each with its outcome, {len(report.witnesses)} witnesses "
-        f"({witnesses or 'none'}); a changed byte is found: {problems[0]}"
+        f"{report.size} entries, {len(intents)} changes each with its outcome, cosigned by {devices} devices and the store; "
+        f"a changed byte is found: {problems[0]}"
     )
 
 

@@ -8,7 +8,6 @@ import pytest
 
 from fieldops.deadline import Deadline
 from fieldops.demo import home, release
-from fieldops.edges.onnx import OnnxRunner
 from fieldops.edges.tuf_signer import ReleaseRepo
 from fieldops.errors import TrustRefused
 from fieldops.operations import runbook
@@ -31,7 +30,7 @@ def test_a_release_of_long_ago_is_signed_again_and_a_laptop_that_knew_only_its_f
     tmp_path: Path, within: Within
 ) -> None:
     staff = home.staff_of(tmp_path / "home")
-    old = release.make(tmp_path / "release", data_dir("sample_fleet"), staff, LongAgo(), OnnxRunner(), within(60))
+    old = release.make(tmp_path / "release", data_dir("sample_fleet"), staff, LongAgo(), within(60))
     old.export_stick(tmp_path / "old", 30)
     first_root = old.root(1)
     with Laptop.open(tmp_path / "home") as laptop:
@@ -54,6 +53,6 @@ def test_a_release_that_broke_off_is_made_anew(tmp_path: Path, within: Within) -
     (tmp_path / "release" / "repo" / "metadata").mkdir(parents=True)
     (tmp_path / "release" / "repo" / "metadata" / "1.root.json").write_text("{")
     with Laptop.open(tmp_path / "home") as laptop:
-        made = release.make(tmp_path / "release", data_dir("sample_fleet"), staff, laptop.clock, laptop.runner, within(60))
-        again = release.make(tmp_path / "release", data_dir("sample_fleet"), staff, laptop.clock, laptop.runner, within(60))
+        made = release.make(tmp_path / "release", data_dir("sample_fleet"), staff, laptop.clock, within(60))
+        again = release.make(tmp_path / "release", data_dir("sample_fleet"), staff, laptop.clock, within(60))
     assert again.root(1) == made.root(1)
