@@ -21,7 +21,7 @@ from tuf.api.exceptions import (
     ExpiredMetadataError,
     RepositoryError,
 )
-from tuf.api.metadata import Metadata, Root, Snapshot, Targets, Timestamp
+from tuf.api.metadata import DelegatedRole, Metadata, Root, Snapshot, Targets, Timestamp
 from tuf.ngclient import Updater, UpdaterConfig
 from tuf.ngclient.fetcher import FetcherInterface
 
@@ -32,12 +32,14 @@ from fieldops.errors import StorageFault, TrustRefused
 from fieldops.ports import Source
 
 ROOT_LIMIT_BYTES = 512_000
+MOST_METADATA_BYTES = 2 << 20  # of any one file
+_MOST_CHANNELS = 64
 _LIMITS = UpdaterConfig(
     root_max_length=ROOT_LIMIT_BYTES,
     timestamp_max_length=16 << 10,
     snapshot_max_length=1 << 20,
-    targets_max_length=2 << 20,
-    max_delegations=64,
+    targets_max_length=MOST_METADATA_BYTES,
+    max_delegations=_MOST_CHANNELS,
 )
 _ROOT_FILE = re.compile(r"([1-9][0-9]*)\.root\.json")
 _TOP = ("root", "timestamp", "snapshot", "targets")
@@ -107,6 +109,10 @@ class _Fetcher(FetcherInterface):
                 self.deadline.check(f"metadata of {self.source.name}")
                 self.data += chunk
                 yield chunk
+                # tuf believes a signed length, however large; a stolen snapshot key must not fill the memory.
+                if len(self.data) > MOST_METADATA_BYTES:
+                    name = url.rpartition("/")[2]
+                    raise refuse("oversized", f"{name} of {self.source.name} has more than {MOST_METADATA_BYTES} bytes")
         except TrustRefused as error:
             if error.reason == "missing":  # for a root: there is none newer
                 raise DownloadHTTPError(error.message, 404) from error
@@ -132,8 +138,9 @@ class _Round:
         expiries = [root.expires, timestamp.expires, snapshot.expires, top.expires]
         found: list[Target] = []
         lapsed: dict[str, str] = {}
-        for role, paths in _delegated(top):
-            loaded = self._role(role, paths, lapsed)
+        for delegated in _delegated(top):
+            role = delegated.name
+            loaded = self._role(role, list(delegated.paths or []), lapsed)
             if loaded is None:
                 continue
             data, signed = loaded
@@ -142,7 +149,7 @@ class _Round:
                 found += _named(role, signed)
                 continue
             expiries.append(signed.expires)
-            found += self._usable(role, signed)
+            found += self._usable(delegated, signed)
         return Verified(
             files=files,
             timestamp_version=timestamp.version,
@@ -172,9 +179,14 @@ class _Round:
         snapshot = Metadata[Snapshot].from_bytes(self._bytes("snapshot")).signed
         return f"metadata/{snapshot.meta[f'{role}.json'].version}.{role}.json"
 
-    def _usable(self, role: str, signed: Targets) -> Iterator[Target]:
-        """Only what a look-up from the top finds in this very role: a role may not speak for another's paths."""
-        for target in _named(role, signed):
+    def _usable(self, delegated: DelegatedRole, signed: Targets) -> Iterator[Target]:
+        """Only what a look-up from the top finds in this very role, and only below the paths that the top gave to it.
+
+        So a role speaks neither for another's paths nor for those that a channel handed on: channels do not delegate.
+        """
+        for target in _named(delegated.name, signed):
+            if not delegated.is_delegated_path(target.name):
+                continue
             info = self.updater.get_targetinfo(target.name)
             if info is not None and info == signed.targets[target.name]:
                 yield target
@@ -187,15 +199,16 @@ class _Round:
         return (self.work / f"{role}.json").read_bytes()
 
 
-def _delegated(top: Targets) -> list[tuple[str, list[str]]]:
-    """(role, path patterns) of every delegation; role names follow the same rule as parts of a target's name."""
+def _delegated(top: Targets) -> list[DelegatedRole]:
+    """Every delegation of the top; role names follow the same rule as parts of a target's name."""
     if top.delegations is None or not top.delegations.roles:
         return []
-    found: list[tuple[str, list[str]]] = []
-    for role in top.delegations.roles.values():
+    found = list(top.delegations.roles.values())
+    for role in found:
         if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,31}", role.name) or role.name in _TOP:
             raise refuse("bad_name", f"a delegated role has the name {ascii(role.name)[:80]}, which is not allowed")
-        found.append((role.name, list(role.paths or [])))
+    if len(found) > _MOST_CHANNELS:
+        raise refuse("oversized", f"{len(found)} delegated roles; the limit is {_MOST_CHANNELS}")
     return found
 
 

@@ -16,7 +16,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from securesystemslib.signer import CryptoSigner
 from tuf.api.metadata import Metadata, TargetFile
 
+from fieldops.edges.clock import SystemClock
+from fieldops.edges.journal import SqliteJournal
+from fieldops.edges.keys import Ed25519Signer, PersonFile
 from fieldops.errors import TRUST_REASONS, TrustRefused
+from fieldops.operations.gate import Gate
+from fieldops.operations.sideload import fetch
+from fieldops.policy import NO_POLICY
 
 # tests are no package: conftest's names come through fixtures and these annotations
 Stick = Any
@@ -281,15 +287,38 @@ def ids(table: list[tuple[str, Callable[[Stick], object], str]]) -> list[str]:
     return [row[0] for row in table]
 
 
+def through_the_gate(laptop: Any, source: Any, folder: Path) -> Any:
+    """As the verbs fetch: what is refused stands in the log of this laptop."""
+    signer = Ed25519Signer.load_or_create(folder / "laptop.key")
+    journal = SqliteJournal.open(folder / "audit.db", lambda: signer, laptop.clock)
+    try:
+        gate = Gate(journal, signer, PersonFile(None, signer.laptop, folder / "session"), NO_POLICY, laptop.clock)
+        return fetch(gate, laptop.store, source, "digits@1.1.0", laptop.deadline)
+    finally:
+        journal.close()
+
+
+def noted(folder: Path) -> tuple[str, int, str]:
+    journal = SqliteJournal.open(folder / "audit.db", lambda: pytest.fail("reading needs no key"), SystemClock())
+    try:
+        entry = journal.read()[-1][0]
+    finally:
+        journal.close()
+    assert (entry.phase, entry.act, entry.subject and entry.subject.to) == ("note", "stick.verify", "1.1.0")
+    assert entry.result is not None
+    return entry.result.status, entry.result.code, entry.result.reason
+
+
 def refused(world: World, attack: Callable[[Stick], object], reason: str) -> tuple[dict[str, bytes], dict[str, bytes]]:
     """Files of the laptop before and after."""
     laptop = world.laptop()
     before = laptop.files()
     attack(world.stick)
     with pytest.raises(TrustRefused) as caught:
-        laptop.fetch(world.stick.source)
+        through_the_gate(laptop, world.stick.source, world.folder / "log")
     assert (caught.value.reason, caught.value.exit_code) == (reason, 3), str(caught.value)
     assert caught.value.next_step
+    assert noted(world.folder / "log") == ("refused", 3, reason)
     after = laptop.files()
     assert laptop.store.policy().roles == {"technician": ["*"]}
     # what was trusted before is trusted still, from this laptop's own copy
