@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Annotated
 os.environ["TYPER_USE_RICH"] = "0"  # read once, when typer is imported
 
 import typer
+from typer import Abort
 from typer.core import TyperGroup
+from typer.exceptions import TyperException
 from typer.main import get_command
 
 from fieldops.cli.diagnostics import ended
@@ -33,7 +35,7 @@ VERBS: dict[str, str] = {
     "drift": "Whether the data or the hardware changed, with the evidence.",
     "logs": "What the agent logged, or did by itself.",
     "bench": "Measure a model on a device or a file here: run, list, compare, baseline.",
-    "stick": "What a USB stick offers: list, verify.",
+    "stick": "USB sticks: list, verify, renew; export, for the release team.",
     "sideload": "Put a signed model version onto devices.",
     "rollback": "Go back to the last-good version, or to a listed one.",
     "approve": "Sign a statement that lets somebody do what the rules refuse.",
@@ -50,14 +52,21 @@ VERBS: dict[str, str] = {
 class Group(TyperGroup):
     """The verbs of one file. Only the one that is asked for is built: reading its parameters takes longer than its work."""
 
-    def __init__(self, name: str, verbs: list[CommandInfo]) -> None:
-        super().__init__(name=name, help=VERBS[name], no_args_is_help=True, rich_markup_mode=None, context_settings=HELP)
-        self.verbs = {verb.name or getattr(verb.callback, "__name__", ""): verb for verb in verbs}
+    def __init__(self, name: str, app: typer.Typer, text: str) -> None:
+        super().__init__(name=name, help=text, no_args_is_help=True, rich_markup_mode=None, context_settings=HELP)
+        self.verbs = {verb.name or getattr(verb.callback, "__name__", ""): verb for verb in app.registered_commands}
+        self.groups = {
+            str(inner.name): Group(str(inner.name), inner.typer_instance, str(inner.help))
+            for inner in app.registered_groups
+            if inner.typer_instance is not None
+        }
 
     def list_commands(self, ctx: Context) -> list[str]:  # noqa: ARG002
-        return list(self.verbs)
+        return [*self.verbs, *self.groups]
 
     def get_command(self, ctx: Context, cmd_name: str) -> Command | None:  # noqa: ARG002
+        if cmd_name in self.groups:
+            return self.groups[cmd_name]
         if cmd_name not in self.verbs:
             return None
         alone = typer.Typer(rich_markup_mode=None, add_completion=False)
@@ -68,7 +77,8 @@ class Group(TyperGroup):
 
     def format_commands(self, ctx: Context, formatter: HelpFormatter) -> None:  # noqa: ARG002
         with formatter.section("Verbs"):
-            formatter.write_dl([(name, _first_line(verb)) for name, verb in self.verbs.items()])
+            inner = [(name, group.help or "") for name, group in self.groups.items()]
+            formatter.write_dl([*((name, _first_line(verb)) for name, verb in self.verbs.items()), *inner])
 
 
 def _first_line(verb: CommandInfo) -> str:
@@ -87,7 +97,7 @@ class Verbs(TyperGroup):
             return None
         app: typer.Typer = importlib.import_module(f"fieldops.cli.{cmd_name}").app
         if len(app.registered_commands) > 1:
-            return Group(cmd_name, app.registered_commands)
+            return Group(cmd_name, app, VERBS[cmd_name])
         command = get_command(app)
         command.name = cmd_name
         return command
@@ -144,6 +154,8 @@ def main(words: list[str]) -> int:
     return ended(
         lambda: get_command(app).main(home_first(words), prog_name="fieldops", standalone_mode=False),
         as_json="--json" in before_dashes,
+        usage=TyperException,
+        abort=Abort,
     )
 
 

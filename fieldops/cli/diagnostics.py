@@ -11,29 +11,40 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
-from typer import Abort
-from typer.exceptions import TyperException
-
 from fieldops.cli.output import ReaderGone, clean, document, flush
 from fieldops.errors import Cancelled, FieldopsError, StorageFault, UsageFault, gravest
 
 if TYPE_CHECKING:
+    from typer.exceptions import TyperException
+
     from fieldops.ports import Progress
 
 CANCELLED = Cancelled.exit_code
 
 
-def ended(run: Callable[[], object], *, as_json: bool) -> int:
-    """The exit code of `run`, which returns one or raises. Never lets an exception or a traceback through."""
+def ended(
+    run: Callable[[], object],
+    *,
+    as_json: bool,
+    usage: type[TyperException] | tuple[()] = (),
+    abort: type[Exception] | tuple[()] = (),
+) -> int:
+    """The exit code of `run`, which returns one or raises. Never lets an exception or a traceback through.
+
+    usage, abort: typer's own exceptions; the console is started without typer, which costs more than all else of its start.
+    """
     try:
         code = run()
         flush()
     except FieldopsError as error:
         report(error, as_json=as_json)
         return error.exit_code
-    except TyperException as error:
+    except usage as error:
         return _usage(error, as_json=as_json)
-    except (KeyboardInterrupt, Abort):
+    except KeyboardInterrupt:
+        report(Cancelled(), as_json=as_json)
+        return CANCELLED
+    except abort:
         report(Cancelled(), as_json=as_json)
         return CANCELLED
     except ReaderGone:
