@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeAlias, TypeVar, cast, overload
 
 from fieldops.deadline import CancelToken, Deadline
 from fieldops.edges.clock import SystemClock
@@ -23,15 +23,22 @@ if TYPE_CHECKING:  # types only: at run time each is imported by the property th
     from fieldops.edges.bench_records import BenchRecords
     from fieldops.edges.keys import Ed25519Signer
     from fieldops.edges.known_hosts import KnownHosts
+    from fieldops.edges.tuf_keys import KeyFolder
     from fieldops.edges.tuf_signer import ReleaseRepo
     from fieldops.fleet import DeviceEntry, DeviceId, Hint, Inventory
     from fieldops.operations.discover import Found
     from fieldops.operations.gate import Gate, Words
     from fieldops.operations.hostkeys import OfferedKey
+    from fieldops.operations.release import Appraiser
+    from fieldops.operations.renew import Renewable
     from fieldops.policy import Actor
-    from fieldops.ports import Device, InventoryFile, Journal, Media, Runner, Runs, Store, Technician, Trail, Trust
+    from fieldops.ports import Device, InventoryFile, Journal, Media, Runner, Runs, Source, Store, Technician, Trail, Trust
     from fieldops.steps import Approval
     from fieldops.wire import Hello, Session
+
+    # for the front ends, which know no edge
+    Release: TypeAlias = ReleaseRepo
+    ReleaseKeys: TypeAlias = KeyFolder
 
 T = TypeVar("T")
 
@@ -396,17 +403,47 @@ class Laptop:
 
     # --- the release team's side -------------------------------------------------------------------------------------------------
 
-    def release(self, repo: Path, keys: Path) -> ReleaseRepo:
+    def release(self, repo: Path, keys: KeyFolder) -> ReleaseRepo:
         """Raises UsageFault when there is no repository."""
         from fieldops.edges.tuf_signer import ReleaseRepo
 
         return ReleaseRepo(repo, keys, self.clock)
 
-    def new_release(self, repo: Path, keys: Path) -> ReleaseRepo:
-        """With new keys. Raises UsageFault when there is a repository already."""
+    def new_release(self, repo: Path, keys: KeyFolder, thresholds: Mapping[str, int]) -> ReleaseRepo:
+        """With new keys, or those that lie in the folder. Raises UsageFault when there is a repository already."""
         from fieldops.edges.tuf_signer import ReleaseRepo
 
-        return ReleaseRepo.init(repo, keys, self.clock)
+        return ReleaseRepo.init(repo, keys, self.clock, thresholds=thresholds)
+
+    def sign_carried(self, keys: KeyFolder, role: str, names: Sequence[str], file: Path) -> list[str]:
+        """Sign a pending role that was carried here. What it says, a line each."""
+        from fieldops.edges.tuf_signer import ReleaseRepo
+
+        return ReleaseRepo.sign_carried(keys, role, names, file)
+
+    def release_keys(self, keys: Path, ask: Callable[[str], bytes] | None, passphrase_file: Path | None) -> KeyFolder:
+        """ask: for a key's passphrase, by its name; None: nobody can be asked."""
+        from fieldops.edges.tuf_keys import KeyFolder, passphrase_in
+
+        return KeyFolder(keys, passphrase_in(passphrase_file) if passphrase_file is not None else ask)
+
+    @property
+    def appraiser(self) -> Appraiser:
+        from fieldops.edges.appraisal import OnnxAppraiser
+
+        return OnnxAppraiser()
+
+    def renewal(self, file: Path) -> Source:
+        """A renewal file as a source of metadata. Raises TrustRefused (malformed, oversized), UsageFault."""
+        from fieldops.edges.renewal import RenewalFile
+
+        return RenewalFile.read_from(file)
+
+    def stick_at(self, path: str) -> Renewable:
+        """A stick that can be written to. Raises UsageFault when there is none."""
+        from fieldops.edges.renewal import StickFolder
+
+        return StickFolder.at(path)
 
 
 class _OneAtATime:

@@ -436,6 +436,22 @@ class ConfigCheck(Document, frozen=True, kw_only=True, tag="fieldops.config-chec
     faults: list[str]
 
 
+class ReleaseHealth(Document, frozen=True, kw_only=True, tag="fieldops.release-health/v1"):
+    """What `release doctor` found, one line each. ok: nothing."""
+
+    ok: bool
+    problems: list[str]
+
+
+class StickRenewed(Document, frozen=True, kw_only=True, tag="fieldops.stick-renewed/v1"):
+    """expires: Unix seconds up to which the metadata is valid now. sticks: written; refused: those that could not be."""
+
+    timestamp_version: int
+    expires: float | None
+    sticks: list[str]
+    refused: list[ErrorDoc]
+
+
 class Released(Document, frozen=True, kw_only=True, tag="fieldops.released/v1"):
     """What a release verb did, one line each."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +10,7 @@ import typer
 
 from fieldops.audit.entry import Result, Subject
 from fieldops.cli.call import Call, Json, group
-from fieldops.cli.diagnostics import tell
+from fieldops.cli.diagnostics import agreed, at_terminal, tell
 from fieldops.cli.documents import Pinned, PolicyCheck, TrustState
 from fieldops.cli.output import document, instant, line, pairs, table
 from fieldops.errors import CheckFailed, UsageFault
@@ -35,14 +36,26 @@ def pin(
         data = root.read_bytes()
     except OSError as error:
         raise UsageFault(f"{root}: {error.strerror}", reason="bad_file", next_step="name the root.json you were given") from error
+    if expect is None:
+        _confirm(data)
     fingerprint = call.laptop.trust.pin(data, expect)
     call.laptop.gate().note("policy.pin", subject=Subject(kind="trust", digest=fingerprint), result=Result(status="done"))
     if json:
         document(Pinned(root_sha256=fingerprint))
         return
     line(f"pinned {fingerprint}")
-    if expect is None:
-        tell("compare this fingerprint with one you get by another way: everything rests on it")
+
+
+def _confirm(root: bytes) -> None:
+    """The first root is the one thing nothing vouches for but a person."""
+    if not at_terminal():
+        raise UsageFault(
+            "nobody is at a terminal to confirm the fingerprint",
+            reason="needs_fingerprint",
+            next_step="give --expect-fingerprint HEX, had by another way than the file",
+        )
+    tell(f"this root's fingerprint is {hashlib.sha256(root).hexdigest()}")
+    agreed("is it the one that the release team gave you by another way than this file?")
 
 
 @app.command()

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from fieldops.cli.call import Call, Json, Timeout, group
 from fieldops.cli.diagnostics import progress_of, report_all
-from fieldops.cli.documents import Bundle, Bundles, StickVerified
-from fieldops.cli.output import document, line, size, table
+from fieldops.cli.documents import Bundle, Bundles, StickRenewed, StickVerified
+from fieldops.cli.office import HERE, Keys, PassphraseFile, Repo, moment, release, said
+from fieldops.cli.output import document, instant, line, size, table
 from fieldops.errors import FieldopsError, TrustRefused, UsageFault, gravest
 from fieldops.ports import Candidate, Source
 from fieldops.wire import error_doc
@@ -103,6 +105,72 @@ def verify(
         _table(checked, empty=f"{source.name} offers no bundles")
         line(f"{source.name}: {'every byte is as signed' if ok else 'REFUSED in part; do not use what is marked'}")
     return 0 if ok else TrustRefused.exit_code
+
+
+@app.command()
+def export(
+    context: typer.Context,
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="The mounted stick, or a folder.")],
+    repo: Repo,
+    keys: Keys = HERE,
+    channel: Annotated[list[str] | None, typer.Option("--channel", help="Only these. Default: all.")] = None,
+    model: Annotated[list[str] | None, typer.Option("--model", help="Only these. Default: all.")] = None,
+    bundle: Annotated[
+        list[str] | None, typer.Option("--bundle", metavar="MODEL@VERSION", help="Only these. Default: all.")
+    ] = None,
+    days: Annotated[float, typer.Option("--expires-in-days", help="How long the stick lasts, at most 90.")] = 30,
+    until: Annotated[str | None, typer.Option("--until", metavar="DATE", help="A day the stick must cover, else refuse.")] = None,
+    passphrase_file: PassphraseFile = None,
+    json: Json = False,
+) -> None:
+    """Write a stick for technicians: metadata, policy, bundles; its timestamp signed to last as long as said."""
+    call = Call.of(context, json=json)
+    written = release(call, repo, keys, passphrase_file).export(
+        path, days, channels=channel, models=model, bundles=bundle, until=moment(until)
+    )
+    said(
+        call,
+        "export",
+        [
+            f"{written.place}: {', '.join(written.bundles) or 'no bundles'}; {size(written.size_bytes)}",
+            f"valid until {instant(written.expires)}; check it with `fieldops stick verify {path}`",
+        ],
+    )
+
+
+@app.command()
+def renew(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The renewal from the release team.")],
+    stick: Annotated[
+        list[str] | None, typer.Option("--stick", metavar="PATH", help="Write it onto this stick too. May be repeated.")
+    ] = None,
+    json: Json = False,
+    timeout: Timeout = 60.0,
+) -> int:
+    """Take newer signed metadata from a small file: sticks from last month are valid again, without new payloads."""
+    from fieldops.operations.renew import renew as operation
+
+    call = Call.of(context, json=json, timeout=timeout)
+    sticks = [call.laptop.stick_at(path) for path in stick or ()]
+    source = call.laptop.renewal(file)
+    at_hand = [*(call.laptop.media.at(path) for path in stick or ()), *call.laptop.media.find()]
+    done = call.run(lambda: operation(call.laptop.gate(), call.laptop.trust, source, sticks, call.deadline(), payloads=at_hand))
+    refused = [error for _, error in done.refused]
+    if json:
+        document(
+            StickRenewed(
+                timestamp_version=done.facts.timestamp_version,
+                expires=done.facts.expires,
+                sticks=list(done.sticks),
+                refused=[error_doc(error) for error in refused],
+            )
+        )
+        return gravest(error.exit_code for error in refused)
+    line(f"this laptop trusts timestamp {done.facts.timestamp_version}, valid until {instant(done.facts.expires)}")
+    for name in done.sticks:
+        line(f"renewed {name}")
+    return report_all(refused)
 
 
 def _sources(call: Call, path: str | None) -> list[Source]:

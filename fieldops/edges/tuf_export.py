@@ -28,7 +28,8 @@ from fieldops.edges.usb import REPOSITORY_FOLDER
 from fieldops.errors import UsageFault
 
 LONGEST_STICK_DAYS = 90
-SMALL_POLICY_FILE = 16 << 10  # a renewal brings changed rules, people and runbooks, not golden sets
+SMALL_POLICY_FILE = 16 << 10  # a renewal brings changed rules, people and runbooks
+GOLDEN_SETS = "policy/golden/"  # these are on the sticks
 _CHUNK_BYTES = 1 << 20
 
 
@@ -141,7 +142,8 @@ def write_renewal(folder: RepositoryFolder, keys: KeyFolder, file: Path, validit
     members["metadata/timestamp.json"] = timestamp.to_bytes()
     with storage_faults(folder.repo):
         for target in _listed(folder):
-            if target.parts.channel == POLICY_CHANNEL and target.size <= SMALL_POLICY_FILE:
+            small = target.size <= SMALL_POLICY_FILE and not target.name.startswith(GOLDEN_SETS)
+            if target.parts.channel == POLICY_CHANNEL and small:
                 members[target.path] = (folder.repo / target.path).read_bytes()
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:

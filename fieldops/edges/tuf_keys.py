@@ -224,6 +224,18 @@ class KeyFolder:
         return ProgramSigner(path, program, public, self.patience_s)
 
 
+def passphrase_in(path: Path) -> Passphrase:
+    """The file's first line opens every key. Raises UsageFault (bad_file, key_exposed)."""
+    try:
+        lines = path.read_bytes().splitlines()
+    except OSError as error:
+        raise UsageFault(f"{path}: {error.strerror}", reason="bad_file", next_step="name the file with the passphrase") from error
+    if not lines or not lines[0].strip():
+        raise UsageFault(f"{path} is empty", reason="bad_file", next_step="write the passphrase into its first line")
+    _check_hidden(path, 0o077)
+    return lambda _name: lines[0]
+
+
 def public_key(path: Path) -> Key:
     """The public key in a `.pub` file (PEM), named after the file."""
     return named(SSlibKey.from_crypto(_public(path)), path.stem)

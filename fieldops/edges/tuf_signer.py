@@ -21,7 +21,7 @@ from fieldops.edges.tuf_bundles import payload_names
 from fieldops.edges.tuf_doctor import examine
 from fieldops.edges.tuf_export import LONGEST_STICK_DAYS, Choice, Exported, Validity
 from fieldops.edges.tuf_folder import RepositoryFolder
-from fieldops.edges.tuf_keys import KeyFolder, name_of
+from fieldops.edges.tuf_keys import KeyFolder, name_of, public_key
 from fieldops.edges.tuf_roles import (
     CHANNELS,
     OFFLINE,
@@ -125,13 +125,15 @@ class ReleaseRepo:
         with self._folder.held():
             tuf_bundles.withdraw(self._folder, ref, channel)
 
-    def rotate(self, role: str, rotation: Rotation) -> list[str]:
+    def rotate(self, role: str, *, out: str | None = None, into: str | None = None, threshold: int | None = None) -> list[str]:
         """Change a role's keys or threshold; the roles that must be signed now.
 
-        Without a key to come, one is made in the key folder, in place of the one that goes (or of the only one there is).
+        out: name of a key, or the start of its id. into: name of a key in the folder, or a `.pub` file. Without one, a key is
+        made in the key folder, in place of the one that goes (or of the only one there is).
         """
         check_role(role)
         by = delegator_of(role)
+        rotation = Rotation(out, self._public(into) if into is not None else None, threshold)
         with self._folder.held():
             rotation = self._completed(role, rotation)
             with self._folder.edit(by) as signed:
@@ -158,6 +160,10 @@ class ReleaseRepo:
             )
         number = max([int(name.rpartition("-")[2]) for name in self.keys.names(role, private=False)], default=len(listed)) + 1
         return Rotation(rotation.out or listed[0].keyid, self.keys.make(f"{role}-{number}"))
+
+    def _public(self, into: str) -> Key:
+        path = Path(into)
+        return public_key(path) if path.suffix == ".pub" else self.keys.public(into)
 
     def _check_distinct(self, by: str, signed: Root | Targets) -> None:
         other = self._folder.delegator("stable" if by == "root" else "root")
@@ -237,16 +243,38 @@ class ReleaseRepo:
         self, dest: Path, expires_in_days: float = 30, *, refs: Sequence[str] | None = None, now: float | None = None
     ) -> Path:
         """`dest/FIELDOPS` with the bundles in refs (None: all). Returns that folder. now: the moment to sign at, if not this."""
-        return self.export(dest, Choice(bundles=refs), Validity(expires_in_days), now=now).place
+        return self.export(dest, expires_in_days, bundles=refs, now=now).place
 
-    def export(self, dest: Path, choice: Choice, validity: Validity, *, now: float | None = None) -> Exported:
+    def export(
+        self,
+        dest: Path,
+        expires_in_days: float,
+        *,
+        channels: Sequence[str] | None = None,
+        models: Sequence[str] | None = None,
+        bundles: Sequence[str] | None = None,
+        until: float | None = None,
+        now: float | None = None,
+    ) -> Exported:
+        """A stick with what is chosen (None: all). until: Unix seconds that its validity must cover, else UsageFault (too_short)."""
+        choice, validity = Choice(channels, models, bundles), Validity(expires_in_days, until)
         with self._folder.held():
             return tuf_export.export_stick(self._folder, self.keys, dest, choice, validity, now)
 
-    def renewal(self, file: Path, validity: Validity, *, now: float | None = None) -> Exported:
+    def renewal(self, file: Path, expires_in_days: float, *, until: float | None = None, now: float | None = None) -> Exported:
         """Metadata and small policy files in one file, for sticks that were written before."""
+        validity = Validity(expires_in_days, until)
         with self._folder.held():
             return tuf_export.write_renewal(self._folder, self.keys, file, validity, now)
+
+    # --- on a signer's own machine --------------------------------------------------------------------------------
+
+    @staticmethod
+    def sign_carried(keys: Path | KeyFolder, role: str, names: Sequence[str], file: Path) -> list[str]:
+        """Sign a pending role that was carried here; no repository is needed. What it says, a line each."""
+        holder = keys if isinstance(keys, KeyFolder) else KeyFolder(keys)
+        metadata = tuf_signing.sign_file(holder, check_role(role), names, file)
+        return tuf_signing.changes(metadata, None)
 
 
 def _first_keys(keys: KeyFolder) -> dict[str, list[Key]]:
