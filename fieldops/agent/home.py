@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fieldops.agent.config import AgentConfig
-from fieldops.edges.disk import sync_folder
+from fieldops.edges.disk import make_folder
 from fieldops.errors import UsageFault
 
 SOCKET_PATH_LIMIT = 107  # bytes, of sun_path on Linux
@@ -89,10 +89,8 @@ class AgentHome:
 
     def make(self) -> None:
         """0700: keys and evidence are nobody else's."""
-        self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
         for folder in (self.key.parent, self.trust, self.blobs, self.bundles, self.root / "incoming"):
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        sync_folder(self.root)
+            make_folder(folder)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,7 @@ Verified exactly as a laptop's stick is; the agent must not be running. A run cu
 from __future__ import annotations
 
 import argparse
-import os
 import platform
-import shutil
 import sys
 from pathlib import Path
 
@@ -22,7 +20,7 @@ from fieldops.agent.shelf import Shelf
 from fieldops.bundles.manifest import MANIFEST_FILE
 from fieldops.deadline import Deadline
 from fieldops.edges.clock import SystemClock
-from fieldops.edges.disk import sync_folder
+from fieldops.edges.disk import link, remove_tree, sync_folder, unlink
 from fieldops.edges.locks import exclusive
 from fieldops.edges.registry import Change, Installed, Registry
 from fieldops.edges.sensors import boot_id
@@ -91,7 +89,7 @@ def _install(home: AgentHome, root: bytes, stick: str, ref: str, channel: str | 
     judge(job | {"op": "bundle", "want": want})
     policy = judge(job | {"op": "policy"})
     for target in policy.targets:  # they stand under trust/targets now; the quota is for models
-        (home.blobs / target.sha256).unlink(missing_ok=True)
+        unlink(home.blobs / target.sha256)
     registry = Registry.open(home.registry)
     try:
         installed = _keep(registry, bundle, clock.now())
@@ -102,7 +100,7 @@ def _install(home: AgentHome, root: bytes, stick: str, ref: str, channel: str | 
             change.fact("policy_sha256", policy.policy_sha256)
     finally:
         registry.close()
-    shutil.rmtree(cache, ignore_errors=True)
+    remove_tree(cache)
     return installed
 
 
@@ -111,7 +109,7 @@ def _shelve(home: AgentHome, cache: Path, bundle: TrustedBundle) -> None:
     for blob in (cache / "sha256").iterdir():
         place = home.blobs / blob.name
         if not blob.suffix and not place.exists():
-            os.link(blob, place)
+            link(blob, place)
     sync_folder(home.blobs)
     files = [(file.name, file.sha256) for file in bundle.manifest.files]
     Shelf(home).gather(bundle.manifest_sha256, [(MANIFEST_FILE, bundle.manifest_sha256), *files])

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
-import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +11,7 @@ from pathlib import Path
 from fieldops.agent.home import AgentHome
 from fieldops.bundles.trust import SHA256_HEX
 from fieldops.edges.blobs import BlobCache
-from fieldops.edges.disk import storage_faults, sync_folder
+from fieldops.edges.disk import remove_tree, rename, storage_faults, sync_file, sync_folder, unlink
 from fieldops.edges.registry import Installed
 from fieldops.errors import TrustRefused, UsageFault
 
@@ -52,17 +50,17 @@ class Shelf:
         """A whole part becomes the blob: synced, hashed, renamed. Raises TrustRefused (hash_mismatch); nothing is kept then."""
         part = self.part(sha256)
         with storage_faults(part):
-            with part.open("rb+") as file:
-                os.fsync(file.fileno())
+            sync_file(part)
+            with part.open("rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
             if digest != sha256:
-                part.unlink()
+                unlink(part)
                 raise TrustRefused(
                     f"what was uploaded as {sha256[:12]} hashes to {digest[:12]}",
                     reason="hash_mismatch",
                     next_step="send it again; if it fails again, verify the stick with `fieldops stick verify`",
                 )
-            part.replace(self.path(sha256))
+            rename(part, self.path(sha256))
             sync_folder(part.parent)
 
     def gather(self, manifest_sha256: str, files: Iterable[tuple[str, str]]) -> Path:
@@ -72,9 +70,9 @@ class Shelf:
     def drop(self, gone: Installed, others: Iterable[Installed]) -> None:
         """Remove a version's files, but none that another version shares."""
         kept = {digest for other in others for digest in _digests(other)}
-        shutil.rmtree(self.home.bundles / gone.manifest_sha256, ignore_errors=True)
+        remove_tree(self.home.bundles / gone.manifest_sha256)
         for digest in _digests(gone) - kept:
-            self.path(digest).unlink(missing_ok=True)
+            unlink(self.path(digest))
         sync_folder(self.home.blobs)
 
 

@@ -5,9 +5,9 @@ Between the two the device waits for the laptop; what has come stays, so both go
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import platform
-import shutil
 
 import msgspec
 from msgspec.structs import replace
@@ -20,7 +20,7 @@ from fieldops.agent.shelf import Shelf
 from fieldops.bundles.manifest import Manifest
 from fieldops.bundles.trust import POLICY_CHANNEL
 from fieldops.decoding import decoder
-from fieldops.edges.disk import write_whole
+from fieldops.edges.disk import remove_tree, unlink, write_whole
 from fieldops.edges.registry import Change, Installed
 from fieldops.errors import DeviceCannot, TrustRefused
 from fieldops.slots import Slot, advance
@@ -108,7 +108,7 @@ class Staging:
         device = self._device
         found = judge(self._job("policy"))
         for target in found.targets:  # they stand under trust/targets now; the quota is for models
-            self._shelf.path(target.sha256).unlink(missing_ok=True)
+            unlink(self._shelf.path(target.sha256))
         note = device.entry(actor, "rotate_trust", "", str(step.timestamp_version), "verified", found.policy_sha256)
         device.save(
             record=done(record, device.now(), message="metadata and policy verified"),
@@ -164,7 +164,8 @@ class Staging:
         return advance(slot, "discard", now=self._device.now(), reason=reason)
 
     def _sweep(self, step_id: str) -> None:
-        shutil.rmtree(self._device.home.incoming(step_id), ignore_errors=True)
+        with contextlib.suppress(OSError):  # swept at the next start
+            remove_tree(self._device.home.incoming(step_id))
 
     def _plan(self, step_id: str) -> list[SignedTarget]:
         return decoder(list[SignedTarget]).decode((self._device.home.incoming(step_id) / "plan.json").read_bytes())

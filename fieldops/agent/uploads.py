@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -13,7 +12,7 @@ from fieldops.agent.device import Device
 from fieldops.agent.replies import reply
 from fieldops.agent.shelf import Shelf
 from fieldops.agent.transaction import Transaction
-from fieldops.edges.disk import storage_fault
+from fieldops.edges.disk import Written, storage_fault
 from fieldops.errors import DeviceCannot, TrustRefused, UsageFault
 from fieldops.wire import WantedBlob, error_doc
 
@@ -75,7 +74,7 @@ class Uploads:
     async def _append(self, request: Request, step_id: str, blob: WantedBlob, have: int) -> int:
         """Bytes there afterwards; a cut connection leaves what came, synced when the blob is finished or goes on."""
         unsigned = SIGN_EVERY_BYTES
-        with self._shelf.part(blob.sha256).open("ab") as file:
+        with Written.append(self._shelf.part(blob.sha256)) as file:
             async for chunk in request.stream():
                 if have + len(chunk) > blob.size:
                     raise UsageFault(
@@ -87,8 +86,7 @@ class Uploads:
                 if unsigned >= SIGN_EVERY_BYTES:
                     unsigned = 0
                     self._admission.sign_of_life(step_id)
-            file.flush()
-            await asyncio.to_thread(os.fsync, file.fileno())
+            await asyncio.to_thread(file.sync)
         return have
 
     def _at(self, have: int, status: int) -> Response:

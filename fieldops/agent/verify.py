@@ -35,7 +35,7 @@ from fieldops.bundles.trust import (
 )
 from fieldops.deadline import Deadline
 from fieldops.decoding import decoder
-from fieldops.edges.disk import storage_faults, write_whole
+from fieldops.edges.disk import remove_tree, storage_faults, unlink, write_whole
 from fieldops.edges.tuf_client import BUILT, TrustStore
 from fieldops.edges.usb import FolderSource, LooseMetadata
 from fieldops.errors import FieldopsError, TrustRefused, UsageFault
@@ -285,9 +285,9 @@ def _forget(folder: Path, keep: Iterable[str]) -> None:
         for path in sorted(folder.rglob("*"), reverse=True):
             if path.is_dir() and not path.is_symlink():
                 if not any(path.iterdir()):
-                    path.rmdir()
+                    remove_tree(path)
             elif path not in kept:
-                path.unlink()
+                unlink(path)
 
 
 def _judge(bundle: SignedBundle, want: Want, job: MetadataJob | BundleJob) -> tuple[str, ...]:

@@ -6,9 +6,9 @@ source. A name without `.part` is therefore always a whole, verified file.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
-import shutil
 from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from typing import BinaryIO
 
 from fieldops.bundles.trust import SHA256_HEX, Target, refuse
 from fieldops.deadline import Deadline
-from fieldops.edges.disk import storage_faults, sync_folder
+from fieldops.edges.disk import copy_whole, link, make_folder, rename, storage_faults, sync_folder, unlink
 from fieldops.edges.shelves import free_bytes, prune
 from fieldops.errors import StorageFault, TrustRefused
 from fieldops.ports import Source
@@ -88,7 +88,7 @@ class BlobCache:
             return path
         part = path.with_name(f"{path.name}.part")
         with storage_faults(part):
-            part.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            make_folder(part.parent)
             resumed = part.exists()
             try:
                 _bring(part, source, target, deadline, on_bytes)
@@ -97,7 +97,7 @@ class BlobCache:
                     raise
                 # Nobody can tell whether the older half was bad, from another stick perhaps; this source gets its own chance.
                 _bring(part, source, target, deadline, on_bytes)
-            part.replace(path)
+            rename(part, path)
             sync_folder(path.parent)
         return path
 
@@ -143,7 +143,7 @@ class BlobCache:
         """`bundles/<name>/` with the blobs under their base names. files: (base name, sha256) of copies that are here."""
         folder = self.folder / "bundles" / name
         with storage_faults(folder):
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            make_folder(folder)
             for base, sha256 in files:
                 _link(self.path(sha256), folder / base)
             os.utime(folder)  # in use now: what is pruned first is what was gathered longest ago
@@ -233,14 +233,14 @@ def _link(blob: Path, place: Path) -> None:
     if place.exists():
         if place.samefile(blob):
             return
-        place.unlink()
+        unlink(place)
     part = place.with_name(f".{place.name}.part")
-    part.unlink(missing_ok=True)
+    unlink(part)
     try:
-        part.hardlink_to(blob)
-    except OSError:  # FAT, or a file system that limits links
-        with blob.open("rb") as source, part.open("wb") as copy:
-            shutil.copyfileobj(source, copy, _CHUNK_BYTES)
-            copy.flush()
-            os.fsync(copy.fileno())
-    part.replace(place)
+        link(blob, part)
+    except OSError as error:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            raise
+        copy_whole(blob, place)  # FAT, or a file system that limits links
+        return
+    rename(part, place)

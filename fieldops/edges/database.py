@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import threading
 import time
@@ -10,19 +9,21 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from fieldops.edges.disk import storage_faults, sync_folder
+from fieldops.edges.disk import Operation, Written, make_folder, performing, storage_faults, sync_folder
 from fieldops.errors import StorageFault
 
 BUSY_S = 10.0  # an append takes milliseconds; who waits this long waits for a process that hangs
 _RETRY_S = 0.02
+_COMMIT = Operation("commit", Path("database"))
 
 
 def connect(path: Path) -> sqlite3.Connection:
     """Open, or create with mode 0600. Raises StorageFault. Used by several threads only under the caller's own lock."""
     with storage_faults(path):
         if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+            make_folder(path.parent)
+            with Written.append(path):  # O_CREAT alone: another process may be faster
+                pass
             sync_folder(path.parent)
     with faults(path):
         connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
@@ -57,7 +58,8 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield
-        connection.execute("COMMIT")
+        with performing(_COMMIT):
+            connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:  # SQLite has ended it by itself after some errors
             connection.execute("ROLLBACK")

@@ -32,7 +32,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from fieldops.decoding import decoder
-from fieldops.edges.disk import storage_faults, sync_folder, write_whole
+from fieldops.edges.disk import link, make_folder, rename, storage_faults, sync_folder, unlink, write_whole
 from fieldops.errors import NotAuthorised, StorageFault, UsageFault
 from fieldops.fleet import LaptopId, key_id
 from fieldops.policy import Actor
@@ -58,17 +58,17 @@ _TOUCH_S = 60  # how long `ssh-keygen` may wait for a person to touch a hardware
 
 def _write_once(path: Path, data: bytes) -> None:
     """Put a whole, durable 0600 file at `path` unless there is one. Power loss leaves the file or nothing, plus a dot file."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_folder(path.parent)
     part = path.with_name(f".{path.name}.{secrets.token_hex(6)}.part")
     write_whole(part, data, 0o600)
     try:
         with contextlib.suppress(FileExistsError):
-            os.link(part, path)  # never replaces: of two processes that start at once one wins and both read its key
+            link(part, path)  # never replaces: of two processes that start at once one wins and both read its key
     except OSError:  # a file system without hard links
         if not path.exists():
-            part.rename(path)
+            rename(part, path)
     finally:
-        part.unlink(missing_ok=True)
+        unlink(part)
     sync_folder(path.parent)
 
 

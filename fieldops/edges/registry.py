@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,12 +19,17 @@ from msgspec import Struct
 
 from fieldops.bundles.manifest import Manifest
 from fieldops.decoding import decoder
+from fieldops.edges.database import connect
+from fieldops.edges.disk import Operation, performing
 from fieldops.errors import DeviceCannot, StorageFault
 from fieldops.slots import Slot
 from fieldops.steps import Step
 from fieldops.wire import BenchBaseline, Check, JournalEntry, StepRecord
 
 SCHEMA_VERSION = 1
+MOST_ENTRIES = 5000
+MOST_STEPS = 500
+_HANDED_OUT = "journal_handed_out"
 _SCHEMA = """
 CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE slots (model TEXT PRIMARY KEY, body TEXT NOT NULL, checks TEXT NOT NULL DEFAULT '[]') WITHOUT ROWID;
@@ -87,18 +92,20 @@ class Registry:
         self._path = path
         self._connection = connection
         self._lock = threading.RLock()
+        self._told: dict[str, StepRecord] = {}
+        self._owed: dict[str, Callable[[Change], None]] = {}
 
     @classmethod
     def open(cls, path: Path) -> Registry:
         """Makes it when there is none. Raises StorageFault (newer_schema, corrupt)."""
+        connection = connect(path)
         try:
-            connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=5.0)
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute("PRAGMA synchronous=FULL")
             version = int(connection.execute("PRAGMA user_version").fetchone()[0])
             if version == 0:
-                connection.executescript(f"BEGIN IMMEDIATE;{_SCHEMA}PRAGMA user_version={SCHEMA_VERSION};COMMIT;")
+                connection.executescript(f"BEGIN IMMEDIATE;{_SCHEMA}PRAGMA user_version={SCHEMA_VERSION};")
+                _commit(connection, path)
         except sqlite3.Error as error:
+            connection.close()
             raise StorageFault(
                 f"{path}: {error}", reason="corrupt", next_step="restore the agent's folder or enrol the device again"
             ) from error
@@ -122,13 +129,30 @@ class Registry:
             try:
                 self._connection.execute("BEGIN IMMEDIATE")
                 try:
-                    yield Change(self._connection)
+                    made = Change(self._connection)
+                    owed = list(self._owed.values())
+                    for write in owed:
+                        write(made)
+                    yield made
+                    _commit(self._connection, self._path)
                 except BaseException:
-                    self._connection.execute("ROLLBACK")
+                    if self._connection.in_transaction:  # SQLite has ended it by itself after some errors
+                        self._connection.execute("ROLLBACK")
                     raise
-                self._connection.execute("COMMIT")
+                self._owed.clear()
+                self._told.clear()
             except sqlite3.Error as error:
                 raise _broken(self._path, error) from error
+
+    def owe(self, record: StepRecord, write: Callable[[Change], None]) -> None:
+        """The end of a step that a full disk did not take: told from here, and written with the next change that succeeds."""
+        with self._lock:
+            self._told[record.step_id] = record
+            self._owed[record.step_id] = write
+
+    @property
+    def owes(self) -> bool:
+        return bool(self._owed)
 
     def _rows(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
         with self._lock:
@@ -164,21 +188,53 @@ class Registry:
         return dict(self._rows("SELECT digest, reason FROM quarantine"))
 
     def record(self, step_id: str) -> StepRecord | None:
-        return self._one(StepRecord, "SELECT record FROM steps WHERE step_id = ?", step_id)
+        with self._lock:
+            return self._told.get(step_id) or self._one(StepRecord, "SELECT record FROM steps WHERE step_id = ?", step_id)
 
     def held(self, step_id: str) -> HeldStep | None:
         return self._one(HeldStep, "SELECT body FROM steps WHERE step_id = ?", step_id)
 
     def running(self) -> list[StepRecord]:
         records = self._all(StepRecord, "SELECT record FROM steps ORDER BY rank DESC LIMIT 50")
-        return [record for record in records if not record.ended]
+        return [record for record in records if not record.ended and record.step_id not in self._told]
 
     def journal(self, after: int, limit: int) -> tuple[list[JournalEntry], int]:
-        """(entries with seq > after, oldest first; highest seq there is)."""
+        """(entries with seq > after, oldest first; highest seq there was)."""
         rows = self._rows("SELECT seq, body FROM journal WHERE seq > ? ORDER BY seq LIMIT ?", after, limit)
         newest = self._rows("SELECT coalesce(max(seq), 0) FROM journal")[0][0]
         entries = [msgspec.structs.replace(decoder(JournalEntry).decode(body), seq=seq) for seq, body in rows]
         return entries, int(newest)
+
+    def handed_out(self, after: int, last: int) -> None:
+        """Somebody was given the entries in (after, last]. Only what follows on from what was given before counts."""
+        with self._lock:
+            known = int(self.fact(_HANDED_OUT, "0"))
+            if after <= known < last:
+                with self.change() as change:
+                    change.fact(_HANDED_OUT, str(last))
+
+    def prune(
+        self, unread: Callable[[int], JournalEntry], *, most_entries: int = MOST_ENTRIES, most_steps: int = MOST_STEPS
+    ) -> int:
+        """Drop old entries of the journal and old ended steps; how many entries went.
+
+        Twice most_entries is the bound. Below it nothing goes that nobody was given yet; above it the oldest go all the
+        same, and the journal itself says so: `unread` makes that entry of how many were never given to anybody.
+        """
+        newest = int(self._rows("SELECT coalesce(max(seq), 0) FROM journal")[0][0])
+        oldest = int(self._rows("SELECT coalesce(min(seq), 0) FROM journal")[0][0])
+        read = int(self.fact(_HANDED_OUT, "0"))
+        until = max(min(newest - most_entries, read), newest - 2 * most_entries)
+        ranks = self._rows("SELECT count(*), coalesce(max(rank), 0) FROM steps")[0]
+        if until < oldest and ranks[0] <= most_steps:
+            return 0
+        running = {record.step_id for record in self.running()}
+        with self.change() as change:
+            change.drop_before(until + 1, int(ranks[1]) - most_steps, running)
+            lost = max(0, until - max(read, oldest - 1))
+            if lost:
+                change.note(unread(lost))
+        return max(0, until - oldest + 1)
 
     def laptops(self) -> list[Laptop]:
         return self._all(Laptop, "SELECT body FROM laptops ORDER BY id")
@@ -242,6 +298,12 @@ class Change:
         """Append to the device's journal; `entry.seq` is given by the journal."""
         self._put("INSERT INTO journal (body) VALUES (?)", _text(entry))
 
+    def drop_before(self, seq: int, rank: int, keep: Collection[str]) -> None:
+        """Journal entries below seq, and steps up to rank that are none of `keep`."""
+        self._put("DELETE FROM journal WHERE seq < ?", seq)
+        held = ",".join("?" * len(keep))
+        self._put(f"DELETE FROM steps WHERE rank <= ? AND step_id NOT IN ({held})", rank, *keep)  # noqa: S608 - marks only
+
     def laptop(self, laptop: Laptop) -> None:
         self._put("INSERT OR REPLACE INTO laptops VALUES (?, ?)", laptop.id, _text(laptop))
 
@@ -256,6 +318,15 @@ class Change:
 
     def fact(self, name: str, value: str) -> None:
         self._put("INSERT OR REPLACE INTO facts VALUES (?, ?)", name, value)
+
+
+def _commit(connection: sqlite3.Connection, path: Path) -> None:
+    """One operation of the storage edge: all of it is on disk, or nothing."""
+    try:
+        with performing(Operation("commit", path)):
+            connection.execute("COMMIT")
+    except OSError as error:  # of a witness: as SQLite tells it
+        raise sqlite3.OperationalError("database or disk is full") from error
 
 
 def _text(value: object) -> str:

@@ -25,7 +25,7 @@ from fieldops.bundles.trust import Target, policy_targets_in, refuse
 from fieldops.deadline import Deadline
 from fieldops.decoding import decoder
 from fieldops.edges.blobs import BlobCache
-from fieldops.edges.disk import storage_faults, sync_folder, write_whole
+from fieldops.edges.disk import storage_faults, sync_folder, unlink, write_whole
 from fieldops.edges.locks import exclusive
 from fieldops.errors import StorageFault, TrustRefused
 
@@ -137,7 +137,7 @@ class TrustFolder:
         )
         for path in self.metadata.iterdir():
             if _METADATA_FILE.fullmatch(path.name) and not _ROOT_FILE.fullmatch(path.name) and path.name not in verified.files:
-                path.unlink()
+                unlink(path)
         sync_folder(self.metadata)
 
     def keep_roots(self, roots: dict[int, bytes], state: State | None) -> None:
@@ -163,7 +163,7 @@ class TrustFolder:
                 shutil.rmtree(path, ignore_errors=True)
             for pattern in (".*.part", "metadata/.*.part"):
                 for path in self.folder.glob(pattern):
-                    path.unlink()
+                    unlink(path)
 
 
 def _signed_time(verified: Verified) -> float:
