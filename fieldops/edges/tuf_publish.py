@@ -133,9 +133,9 @@ def signers_at_hand(keys: KeyFolder, role: str, listed: set[str]) -> list[Signer
 
 
 def allowed(folder: RepositoryFolder, role: str) -> dict[str, Key]:
-    """Keys whose signature on the role counts for something at the next publication."""
+    """Keys whose signature on the role counts for something: at the next publication, or for readers of the root before it."""
     found = {key.keyid: key for key in keys_of(folder.delegator(role), role)}
-    if delegator_of(role) == "root" and role == "root" and folder.newest("root"):
+    if delegator_of(role) == "root" and folder.newest("root"):
         found |= {key.keyid: key for key in keys_of(folder.published_signed("root", Root), role)}
     return found
 
