@@ -334,6 +334,17 @@ class Serving(Struct, frozen=True, kw_only=True):
     routes: dict[str, int] = {}  # answers by route since start: core, large, deadline, rule
 
 
+class Hardware(Struct, frozen=True, kw_only=True):
+    """What models can run on here, as a process of the model runtime saw it. opset None: it could not be tried."""
+
+    machine: str
+    cores: int
+    isa: list[str]  # as the kernel names them; empty: not told here
+    runtime: str
+    providers: list[str]  # execution providers that the runtime offers, best first
+    opset: int | None
+
+
 class Resources(Struct, frozen=True, kw_only=True):
     """What a device knows of its hardware at one instant. None always means "not measurable here", never 0."""
 
@@ -356,5 +367,8 @@ class Resources(Struct, frozen=True, kw_only=True):
     clock_mhz: float | None = None
     clock_max_mhz: float | None = None
     power_w: float | None = None
+    battery_pct: float | None = None  # of the emptiest battery; None: none is there
+    on_battery: bool | None = None  # discharging; None: not measurable
     agent_rss_bytes: int | None = None
+    hardware: Hardware | None = None  # None: not looked at yet
     serving: list[Serving] = []

@@ -106,8 +106,9 @@ class Unenrol(_Step, frozen=True, kw_only=True, tag="Unenrol"):
     label: str = ""
 
 
-Step = Enrol | RotateTrust | Stage | Activate | Commit | Revert | Bench | Adopt | Unenrol
-STEP_KINDS: tuple[type[Step], ...] = (Enrol, RotateTrust, Stage, Activate, Commit, Revert, Bench, Adopt, Unenrol)
+Care = Prune | Bench  # beside the transaction: they change no version that answers
+Step = Enrol | RotateTrust | Stage | Activate | Commit | Revert | Prune | Bench | Adopt | Unenrol
+STEP_KINDS: tuple[type[Step], ...] = (Enrol, RotateTrust, Stage, Activate, Commit, Revert, Prune, Bench, Adopt, Unenrol)
 
 
 def kind_of(step: Step) -> str:
@@ -122,7 +123,7 @@ def subject_of(step: Step) -> tuple[str, str]:
             return "laptop", step.label
         case RotateTrust():
             return "trust", ""
-        case Stage() | Activate() | Commit() | Revert() | Bench() | Adopt():
+        case Stage() | Activate() | Commit() | Revert() | Prune() | Bench() | Adopt():
             return "model", step.model
 
 
@@ -141,12 +142,20 @@ def describe(step: Step) -> str:
             return f"commit {step.model} {step.version}"
         case Revert():
             return f"revert {step.model} to {step.to or 'last-good'}"
-        case Bench():
-            return f"benchmark {step.model}, {step.samples} samples"
+        case Prune() | Bench():
+            return _describe_care(step)
         case Adopt():
             return f"adopt the running {step.model} as version 0.0.0 and last-good, and measure it"
         case Unenrol():
             return f"forget this laptop{f' ({step.label})' if step.label else ''}"
+
+
+def _describe_care(step: Care) -> str:
+    match step:
+        case Prune():
+            return f"remove {step.model} {', '.join(step.versions) or 'versions that are neither active nor last-good'}"
+        case Bench():
+            return f"benchmark {step.model}, {step.samples} samples"
 
 
 def undo_of(step: Step, *, previous: str | None) -> str:
@@ -164,12 +173,20 @@ def undo_of(step: Step, *, previous: str | None) -> str:
             return f"roll back to {previous or 'last-good'}, which is kept"
         case Revert():
             return f"activate {previous or 'the version before'} again"
-        case Bench():
-            return "nothing to undo"
+        case Prune() | Bench():
+            return _undo_of_care(step)
         case Adopt():
             return "nothing to undo: the model goes on answering as before"
         case Unenrol():
             return "enrol this laptop again"
+
+
+def _undo_of_care(step: Care) -> str:
+    match step:
+        case Prune():
+            return "stage the version again"
+        case Bench():
+            return "nothing to undo"
 
 
 # --- changes of the laptop itself ---------------------------------------------------------------------------------------

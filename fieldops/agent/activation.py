@@ -10,6 +10,7 @@ from fieldops.agent.answering import Answering
 from fieldops.agent.belowfloor import check_floor
 from fieldops.agent.device import Device
 from fieldops.agent.records import done
+from fieldops.agent.suitability import check_trial
 from fieldops.agent.validation import Verdict
 from fieldops.edges.registry import Change, Installed
 from fieldops.errors import DeviceCannot
@@ -42,6 +43,8 @@ class Activation:
         check_floor(device, slot, installed, actor)
         self._need_proof()
         self._need_golden(installed)
+        if installed.manifest is not None:
+            check_trial(device, installed.manifest, slot)
         slot = advance(slot, "activate", now=device.now(), reason="activate", version=step.version)
         record = replace(record, phase="validating", previous=slot.active)
         note = device.entry(actor, "validate", step.model, step.version, "begun")
@@ -134,21 +137,10 @@ class Activation:
 
     def _healthy(self, slot: Slot) -> None:
         """Raises DeviceCannot (unhealthy): the trial goes on, and ends in a revert when nothing changes."""
-        served = self._device.models.get(slot.model)
-        faults: list[str] = []
-        if served is None or not served.ready:
-            faults.append("its worker is not running")
-        elif served.figures.failed_share > self._error_rate(slot):
-            faults.append(f"{served.figures.version_failed} of {served.figures.version_requests} requests failed")
-        if served is not None and served.crashes:
-            faults.append(f"its worker ended {served.crashes} times")
+        faults = self._answering.faults(slot)
         if faults:
             raise DeviceCannot(
                 f"{slot.model} {slot.candidate} is not healthy: {'; '.join(faults)}",
                 reason="unhealthy",
                 next_step=f"revert it, or wait until the trial ends: the device reverts to {slot.active or 'the rule'} then",
             )
-
-    def _error_rate(self, slot: Slot) -> float:
-        found = self._device.registry.version(slot.model, slot.candidate or "")
-        return found.manifest.objectives.error_rate if found and found.manifest else 0.0

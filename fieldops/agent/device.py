@@ -19,6 +19,7 @@ from fieldops.agent.models import Models
 from fieldops.edges.registry import Change, Registry
 from fieldops.edges.sensors import Sensors
 from fieldops.errors import DeviceCannot
+from fieldops.fleet import Hardware
 from fieldops.policy import NO_POLICY, PolicyDocument, decode_policy
 from fieldops.slots import RESTING, Slot
 from fieldops.wire import Check, JournalEntry, StepRecord
@@ -79,6 +80,7 @@ class Device:
     lan_port: int | None = None
     tls: ssl.SSLContext | None = None
     stopping: bool = False
+    hardware: Hardware | None = None  # see agent/hardware.py
     _policy: tuple[bytes, PolicyDocument] = (b"", NO_POLICY)
 
     @property
@@ -153,7 +155,7 @@ class Device:
     ) -> None:
         """One durable commit of what belongs together, then news for who waits. also: callables taking the Change."""
         with self.registry.change() as change:
-            _write(change, slot, checks, record, note)
+            write(change, slot, checks, record, note)
             for more in also or []:
                 more(change)
         self.bell.ring()
@@ -163,7 +165,7 @@ def _stopping() -> DeviceCannot:
     return DeviceCannot("the agent is stopping", reason="stopping", next_step="wait until it is back, then read the step")
 
 
-def _write(
+def write(
     change: Change, slot: Slot | None, checks: list[Check] | None, record: StepRecord | None, note: JournalEntry | None
 ) -> None:
     if slot is not None:

@@ -62,7 +62,7 @@ class Report:
 
     def resources(self) -> Resources:
         used = Shelf(self.device.home).used_bytes()
-        return replace(self.device.sensors.read(used), serving=self.serving())
+        return replace(self.device.sensors.read(used), hardware=self.device.hardware, serving=self.serving())
 
     def models(self) -> ModelsReport:
         held = self.lease.held()

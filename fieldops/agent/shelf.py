@@ -75,6 +75,22 @@ class Shelf:
             unlink(self.path(digest))
         sync_folder(self.home.blobs)
 
+    def sweep(self, installed: Iterable[Installed]) -> None:
+        """Remove blobs and folders that no installed version names: what a power cut left between forgetting and removing.
+
+        Only while no step waits for payload: its blobs have no row yet.
+        """
+        rows = list(installed)
+        kept = {digest for each in rows for digest in _digests(each)}
+        for path in self.home.blobs.iterdir():
+            if path.name.removesuffix(".part") not in kept:
+                unlink(path)
+        folders = {each.manifest_sha256 for each in rows}
+        for folder in self.home.bundles.iterdir():
+            if folder.name not in folders:
+                remove_tree(folder)
+        sync_folder(self.home.blobs)
+
 
 def _digests(installed: Installed) -> set[str]:
     files = installed.manifest.files if installed.manifest else []

@@ -14,13 +14,15 @@ from msgspec.structs import replace
 
 from fieldops.agent.belowfloor import approved_fact
 from fieldops.agent.device import Device
-from fieldops.agent.judged import Judgement, SignedTarget, judge
+from fieldops.agent.judged import Judge, Judgement, SignedTarget
 from fieldops.agent.records import done
 from fieldops.agent.shelf import Shelf
-from fieldops.bundles.manifest import Manifest
+from fieldops.agent.suitability import check_plan
+from fieldops.bundles.manifest import MANIFEST_FILE, Manifest
+from fieldops.bundles.prechecks import Room
 from fieldops.bundles.trust import POLICY_CHANNEL
 from fieldops.decoding import decoder
-from fieldops.edges.disk import remove_tree, unlink, write_whole
+from fieldops.edges.disk import remove_tree, sync_folder, unlink, write_whole
 from fieldops.edges.registry import Change, Installed
 from fieldops.errors import DeviceCannot, TrustRefused
 from fieldops.slots import Slot, advance
@@ -33,8 +35,9 @@ Incoming = Stage | RotateTrust
 class Staging:
     """Runs on the transaction's thread. Raises FieldopsError; the caller ends the record then and calls `give_up`."""
 
-    def __init__(self, device: Device) -> None:
+    def __init__(self, device: Device, judge: Judge) -> None:
         self._device = device
+        self._judge = judge
         self._shelf = Shelf(device.home)
 
     def begin(self, record: StepRecord, step: Incoming, actor: str) -> None:
@@ -70,15 +73,18 @@ class Staging:
         """The metadata came: judge it, and say which blobs are wanted."""
         device = self._device
         folder = device.home.incoming(record.step_id)
+        text = files.pop(MANIFEST_FILE, None)
         for name, data in files.items():
             write_whole(folder / "metadata" / name, data)
         device.save(record=replace(record, phase="verifying"))
         asked = self._job("metadata") | self._approvals(record.step_id, step)
-        found = judge(asked | {"incoming": str(folder), "want": self._want(step)})
+        found = self._judge(asked | {"incoming": str(folder), "want": self._want(step)})
         policy = isinstance(step, RotateTrust)
         targets = [t for t in found.targets if t.name.startswith(f"{POLICY_CHANNEL}/") is policy]
         if isinstance(step, Stage):
             self._check_room(step, targets)
+            if text is not None:
+                self._check_manifest(step, text, targets)
         write_whole(folder / "plan.json", msgspec.json.encode(targets))
 
         def facts(change: Change) -> None:
@@ -106,7 +112,7 @@ class Staging:
 
     def _rotate(self, record: StepRecord, step: RotateTrust, actor: str) -> None:
         device = self._device
-        found = judge(self._job("policy"))
+        found = self._judge(self._job("policy"))
         for target in found.targets:  # they stand under trust/targets now; the quota is for models
             unlink(self._shelf.path(target.sha256))
         note = device.entry(actor, "rotate_trust", "", str(step.timestamp_version), "verified", found.policy_sha256)
@@ -118,8 +124,9 @@ class Staging:
 
     def _stage(self, record: StepRecord, step: Stage, targets: list[SignedTarget], actor: str) -> None:
         device = self._device
-        found = judge(self._job("bundle") | self._approvals(record.step_id, step) | {"want": self._want(step)})
+        found = self._judge(self._job("bundle") | self._approvals(record.step_id, step) | {"want": self._want(step)})
         manifest = decoder(Manifest).decode(found.manifest)
+        check_plan(device, manifest, device.registry.slot(step.model))  # an older laptop sends the manifest with the payload
         self._shelf.gather(step.manifest_sha256, [(t.base, t.sha256) for t in targets])
         slot = device.registry.slot(step.model)
         if slot is None or slot.state != "staging":
@@ -164,8 +171,17 @@ class Staging:
         return advance(slot, "discard", now=self._device.now(), reason=reason)
 
     def _sweep(self, step_id: str) -> None:
-        with contextlib.suppress(OSError):  # swept at the next start
-            remove_tree(self._device.home.incoming(step_id))
+        folder = self._device.home.incoming(step_id)
+        with contextlib.suppress(OSError):  # the next start tries again
+            remove_tree(folder)
+            sync_folder(folder.parent)
+
+    def sweep(self) -> None:
+        """At the start: what came for steps that are over."""
+        running = {record.step_id for record in self._device.registry.running()}
+        for folder in self._device.home.incoming("").iterdir():
+            if folder.name not in running:
+                self._sweep(folder.name)
 
     def _plan(self, step_id: str) -> list[SignedTarget]:
         return decoder(list[SignedTarget]).decode((self._device.home.incoming(step_id) / "plan.json").read_bytes())
@@ -219,27 +235,41 @@ class Staging:
 
     def _check_room(self, step: Stage, targets: list[SignedTarget]) -> None:
         """Before the first byte of payload. Raises DeviceCannot (disk_full) naming what would free the most."""
-        needed = sum(t.size - self._shelf.have(t.sha256) for t in {t.sha256: t for t in targets}.values())
-        if needed > self._room():
+        if self._room(targets).lacking:
             self._collect(step.manifest_sha256)
-        room = self._room()
-        if needed <= room:
+        lacking = self._room(targets).lacking
+        if not lacking:
             return
         largest = max(self._removable(step.manifest_sha256), key=lambda found: found.size_bytes, default=None)
-        freed = f"remove {largest.model} {largest.version} ({largest.size_bytes} bytes)" if largest else "raise its quota"
+        freed = (
+            f"`fieldops models prune` removes {largest.version} ({largest.size_bytes} bytes)" if largest else "raise its quota"
+        )
         raise DeviceCannot(
-            f"{step.model} {step.version} needs {needed} bytes; {max(0, room)} are free",
+            f"{step.model} {step.version} {lacking}",
             reason="disk_full",
             next_step=f"free space on the device: {freed}, or use a smaller version",
         )
 
-    def _room(self) -> int:
-        device = self._device
-        free = device.sensors.free_bytes()
-        rooms = [] if free is None else [free]
-        if device.config.quota_bytes is not None:
-            rooms.append(device.config.quota_bytes - self._shelf.used_bytes())
-        return min(rooms, default=1 << 62)
+    def _room(self, targets: list[SignedTarget]) -> Room:
+        device, distinct = self._device, {t.sha256: t for t in targets}.values()
+        quota = device.config.quota_bytes
+        return Room(
+            download=sum(t.size - self._shelf.have(t.sha256) for t in distinct),
+            files=len(targets),
+            free=device.sensors.free_bytes(),
+            quota_left=None if quota is None else quota - self._shelf.used_bytes(),
+        )
+
+    def _check_manifest(self, step: Stage, text: bytes, targets: list[SignedTarget]) -> None:
+        """The manifest came with the metadata: whether the device can run the version is known before its first byte."""
+        signed = next((target for target in targets if target.base == MANIFEST_FILE), None)
+        if signed is None or hashlib.sha256(text).hexdigest() != signed.sha256:
+            raise TrustRefused(
+                "the manifest that came is not the signed one", reason="hash_mismatch", next_step="verify the stick again"
+            )
+        slot = self._device.registry.slot(step.model)
+        check_plan(self._device, decoder(Manifest).decode(text), slot)
+        write_whole(self._shelf.path(signed.sha256), text)
 
     def _removable(self, wanted: str) -> list[Installed]:
         registry = self._device.registry

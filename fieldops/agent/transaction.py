@@ -18,16 +18,17 @@ from msgspec.structs import replace
 from fieldops.agent.activation import Activation
 from fieldops.agent.adopting import adopt
 from fieldops.agent.answering import Answering
-from fieldops.agent.device import Device
+from fieldops.agent.care import Caring
+from fieldops.agent.device import Device, write
 from fieldops.agent.enrolment import enrol, unenrol
-from fieldops.agent.measuring import bench
+from fieldops.agent.judged import Judge, judge
 from fieldops.agent.records import ended
 from fieldops.agent.reverting import Reverting
 from fieldops.agent.staging import Staging
 from fieldops.edges.registry import HeldStep
 from fieldops.errors import DeviceCannot, FieldopsError
 from fieldops.slots import Trial, advance, expired, on_start
-from fieldops.steps import Activate, Adopt, Bench, Commit, Enrol, Revert, RotateTrust, Stage, Unenrol
+from fieldops.steps import Activate, Adopt, Bench, Commit, Enrol, Prune, Revert, RotateTrust, Stage, Unenrol
 from fieldops.wire import StepRecord
 
 WAITING = frozenset({"metadata", "payload"})  # phases in which a step waits for the laptop, not for the device
@@ -36,14 +37,17 @@ WAITING = frozenset({"metadata", "payload"})  # phases in which a step waits for
 class Transaction:
     """Methods only put work into the queue, and may be called from any thread; the work runs in order."""
 
-    def __init__(self, device: Device) -> None:
+    def __init__(
+        self, device: Device, *, answering: Callable[[Device, threading.Event], Answering] = Answering, judge: Judge = judge
+    ) -> None:
         self._device = device
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="transaction")
         self._hurry = threading.Event()
-        self._staging = Staging(device)
-        self._answering = Answering(device, self._hurry)
+        self._staging = Staging(device, judge)
+        self._answering = answering(device, self._hurry)
         self._activation = Activation(device, self._answering)
         self._reverting = Reverting(device, self._answering)
+        self._caring = Caring(device, self._answering, self._hurry)
 
     def close(self) -> None:
         """What is cut off stays running on disk; the next start finds out how it ended."""
@@ -79,6 +83,10 @@ class Transaction:
 
     def settle(self, model: str) -> Future[None]:
         return self._queue(partial(self._settle, model))
+
+    def keep_house(self) -> Future[None]:
+        """Write what a full disk did not take, and drop what is old and was read."""
+        return self._queue(self._keep_house)
 
     # --- the queue -----------------------------------------------------------------------------------------------------
 
@@ -123,7 +131,15 @@ class Transaction:
             slot = advance(slot, "failed", now=device.now(), reason=error.reason) if slot and slot.state == "validating" else None
         model, version = getattr(step, "model", ""), getattr(step, "version", "")
         note = device.entry(held.actor, "failed", model, version, error.reason, error.message)
-        device.save(slot=slot, record=ended(record, error, device.now()), note=note)
+        end = ended(record, error, device.now())
+        try:
+            device.save(slot=slot, record=end, note=note)
+        except DeviceCannot as full:
+            if full.reason != "disk_full":
+                raise
+            # Its laptop must not wait for ever, and the next one not be told that the device is busy.
+            device.registry.owe(end, lambda change: write(change, slot, None, end, note))
+            device.bell.ring()
 
     def _report_step(self, step_id: str, future: Future[None]) -> None:
         """A bug must end its step too, or the laptop would wait for ever."""
@@ -153,13 +169,8 @@ class Transaction:
                 self._activation.commit(record, held.step, held.actor)
             case Revert():
                 self._reverting.asked(record, held.step, held.actor)
-            case Bench():
-                slot = self._answering.slot(held.step.model)
-                if slot.answering is None:
-                    raise DeviceCannot(
-                        f"{slot.model} has no version to measure", reason="nothing_to_measure", next_step="stage one first"
-                    )
-                bench(device, record, held.step, self._answering.installed(slot.model, slot.answering), held.actor, self._hurry)
+            case Bench() | Prune():
+                self._caring.take(record, held.step, held.actor)
             case Adopt():
                 adopt(device, record, held.step, self._answering.slot(held.step.model), held.actor, self._hurry)
 
@@ -191,11 +202,19 @@ class Transaction:
         note = device.entry(device.actor, "settle", model, slot.active or "", "probation_over")
         device.save(slot=advance(slot, "settle", now=device.now(), reason="probation_over"), note=note)
 
+    def _keep_house(self) -> None:
+        device = self._device
+        if device.registry.owes:
+            device.save()
+        device.registry.prune(lambda lost: device.entry(device.actor, "prune", "", "", "journal_full", f"{lost} entries unread"))
+
     def _recover(self) -> None:
         for slot in self._device.registry.slots():  # each alone: one that fails must not keep the others silent
             self._unless_stopping(partial(self._recover_slot, slot.model))
         for record in self._device.registry.running():
             self._recover_step(record)
+        self._staging.sweep()
+        self._unless_stopping(self._keep_house)
 
     def _recover_slot(self, model: str) -> None:
         device, slot = self._device, self._answering.slot(model)

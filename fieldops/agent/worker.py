@@ -73,6 +73,7 @@ class _Bundle:
             "memory": self._memory,
             "window": self._window,
             "metadata": self._metadata,
+            "hardware": self._hardware,
         }
         self._loaded: Any = None
 
@@ -121,6 +122,11 @@ class _Bundle:
 
     def _metadata(self, _: Header, __: bytes) -> Reply:
         return {}, self._loaded.metadata()
+
+    def _hardware(self, _: Header, __: bytes) -> Reply:
+        from fieldops.edges.onnx import hardware
+
+        return {"hardware": msgspec.to_builtins(hardware())}, b""
 
 
 def _manifest(folder: Path) -> Manifest:

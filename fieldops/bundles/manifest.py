@@ -73,15 +73,17 @@ class Baseline(_Part, frozen=True, kw_only=True):
     runtime: str = ""  # ORT version, EP and ISA it was seen under
 
 
-class Needs(_Part, frozen=True, kw_only=True):
-    """What a device must offer. Empty lists: any."""
+class Needs(_Part, frozen=True, kw_only=True, omit_defaults=True):
+    """What a device must offer. Empty lists: any. Left out where not asked for, so that older agents read the rest."""
 
     device_classes: list[str] = []
     machines: list[str] = []  # platform.machine(): x86_64, aarch64, ...
     ram_bytes: int = 0
     disk_bytes: int = 0
     opset: int = 0
-    providers: list[str] = []  # ONNX Runtime execution providers
+    providers: list[str] = []  # ONNX Runtime execution providers; one of them
+    isa: list[str] = []  # instruction sets as the kernel names them (avx2, asimddp); all of them
+    battery_pct: float | None = None  # lowest charge of a battery that is not being charged; None: any
 
 
 class Manifest(_Part, frozen=True, kw_only=True):

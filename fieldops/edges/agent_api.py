@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import BinaryIO, TypeVar
 
 import httpx
 import msgspec
 
+from fieldops.bundles.manifest import MANIFEST_FILE, MANIFEST_LIMIT_BYTES
 from fieldops.deadline import Deadline
 from fieldops.decoding import decoder
 from fieldops.errors import DeadlinePassed, DeviceCannot, FieldopsError, LinkFault, LinkLost, MalformedReply, Unreachable
 from fieldops.fleet import DeviceEntry, DeviceId, Resources, key_id
 from fieldops.ports import Grant, OnProgress, Payload, Progress
-from fieldops.steps import Step
+from fieldops.steps import Stage, Step
 from fieldops.wire import (
     ENVELOPE_LIMIT,
     METADATA_LIMIT,
@@ -397,7 +399,7 @@ class _Conversation:
 
     def _bring(self, record: StepRecord, deadline: Deadline) -> None:
         if record.phase == "metadata" and not self._metadata_sent:
-            self._device.put_metadata(record.step_id, self._means().metadata(), deadline)
+            self._device.put_metadata(record.step_id, self._metadata(), deadline)
             self._metadata_sent = True
         elif record.phase == "payload" and record.wanted:
             done = record.done_bytes
@@ -420,6 +422,14 @@ class _Conversation:
             self._device.put_blob(
                 blob, reader, deadline, lambda there: self._progress(Progress("payload", max(0, before + there), total))
             )
+
+    def _metadata(self) -> dict[str, bytes]:
+        """With the manifest of what is to be staged, so that the device can refuse before the first byte of payload."""
+        files = self._means().metadata()
+        if isinstance(self._step, Stage):
+            with suppress(KeyError), self._means().open(self._step.manifest_sha256) as reader:
+                files[MANIFEST_FILE] = reader.read(MANIFEST_LIMIT_BYTES)
+        return files
 
     def _means(self) -> Payload:
         if self._payload is None:

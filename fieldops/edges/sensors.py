@@ -39,6 +39,14 @@ class Heat:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Supply:
+    """on_battery: nothing charges it. pct: of the emptiest battery. None: not measurable, or no battery."""
+
+    on_battery: bool | None
+    pct: float | None
+
+
 class Sensors:
     """root: `/sys`, or a tree that looks like it. models: the folder whose file system is reported."""
 
@@ -56,9 +64,32 @@ class Sensors:
         limits = [value / 1000 for value in self._limits() if value > 0]
         return Heat(temperatures[0] if temperatures else None, min(limits) if limits else None, throttled, reason)
 
+    def supply(self) -> Supply:
+        """Kernel docs power_supply: batteries say their charge in percent and whether they are being used up."""
+        charge: list[int] = []
+        draining: list[bool] = []
+        for folder in sorted(self._root.glob("class/power_supply/*")):
+            if _text(folder / "type") != "Battery" or _text(folder / "scope") == "Device":  # a mouse has one too
+                continue
+            percent = _number(folder / "capacity")
+            if percent is not None and 0 <= percent <= 100:
+                charge.append(percent)
+            status = _text(folder / "status")
+            if status and status != "Unknown":
+                draining.append(status == "Discharging")
+        return Supply(any(draining) if draining else None, float(min(charge)) if charge else None)
+
+    def memory(self) -> tuple[int, int]:
+        """(total, available) bytes: of the machine, or of the control group that holds the agent, where that is less."""
+        memory = psutil.virtual_memory()
+        limit, used = _number(self._root / "fs/cgroup/memory.max"), _number(self._root / "fs/cgroup/memory.current")
+        if limit is None:
+            return memory.total, memory.available
+        return min(memory.total, limit), min(memory.available, max(0, limit - (used or 0)))
+
     def read(self, quota_used_bytes: int | None) -> Resources:
         """Everything but `serving`. Reads of /proc and /sys take well under a millisecond each."""
-        memory, disk, heat = psutil.virtual_memory(), self._disk(), self.heat()
+        memory, disk, heat, supply = self.memory(), self._disk(), self.heat(), self.supply()
         now = time.time()
         return Resources(
             read_at=now,
@@ -67,8 +98,8 @@ class Sensors:
             cpu_count=psutil.cpu_count() or 1,
             cpu_pct=psutil.cpu_percent(None),
             load_1m=_load(),
-            mem_total_bytes=memory.total,
-            mem_available_bytes=memory.available,
+            mem_total_bytes=memory[0],
+            mem_available_bytes=memory[1],
             disk_total_bytes=disk[0] if disk else None,
             disk_free_bytes=disk[1] if disk else None,
             quota_bytes=self._quota,
@@ -80,6 +111,8 @@ class Sensors:
             clock_mhz=_scaled(_number(self._cpufreq("scaling_cur_freq")), 1000),
             clock_max_mhz=_scaled(_number(self._cpufreq("cpuinfo_max_freq")), 1000),
             power_w=self._power(),
+            battery_pct=supply.pct,
+            on_battery=supply.on_battery,
             agent_rss_bytes=self._process.memory_info().rss,
         )
 

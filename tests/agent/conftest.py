@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 
 from fieldops.audit.entry import Draft
-from fieldops.bundles.manifest import Manifest
+from fieldops.bundles.manifest import Manifest, Needs
 from fieldops.deadline import Deadline
 from fieldops.edges.agent_api import AgentDevice
 from fieldops.edges.clock import SystemClock
@@ -54,6 +54,10 @@ from fieldops.wire import (
 DIGITS = Path(__file__).parents[2] / "sample_fleet" / "digits"
 CLOCK = SystemClock()
 PATIENCE_S = 60.0
+DEMANDING = (
+    ("1.3.0", 5, Needs(battery_pct=40.0), 5.0),
+    ("1.4.0", 6, Needs(opset=9999, isa=["warp9"], providers=["WarpExecutionProvider"]), None),
+)
 
 
 def within(seconds: float = PATIENCE_S) -> Deadline:
@@ -94,6 +98,13 @@ def release(tmp_path_factory: pytest.TempPathFactory) -> Release:
         # `release add` measures each variant on the release machine; this stands for it.
         tiers = [msgspec.structs.replace(tier, accuracy=tier.accuracy or 0.9, p50_ms=1.0) for tier in manifest.tiers]
         repo.add_bundle("stable", DIGITS / version, msgspec.structs.replace(manifest, objectives=objectives, tiers=tiers))
+        if version == "1.2.0":  # the same files, for devices that offer more
+            for name, counter, needs, margin in DEMANDING:
+                more = msgspec.structs.replace(objectives, thermal_margin_c=margin)
+                asking = msgspec.structs.replace(
+                    manifest, version=name, counter=counter, needs=needs, objectives=more, tiers=tiers
+                )
+                repo.add_bundle("stable", DIGITS / version, asking)
     repo.sign("stable")
     repo.publish()
     stick = repo.export_stick(base / "stick")

@@ -1,0 +1,36 @@
+"""Steps that look after what is there, beside the transaction: room on the disk, figures, settings."""
+
+from __future__ import annotations
+
+import threading
+
+from fieldops.agent.answering import Answering
+from fieldops.agent.device import Device
+from fieldops.agent.measuring import bench
+from fieldops.agent.pruning import prune
+from fieldops.errors import DeviceCannot
+from fieldops.steps import Bench, Care, Prune
+from fieldops.wire import StepRecord
+
+
+class Caring:
+    """Runs on the transaction's thread. hurry: set when a revert waits."""
+
+    def __init__(self, device: Device, answering: Answering, hurry: threading.Event) -> None:
+        self._device = device
+        self._answering = answering
+        self._hurry = hurry
+
+    def take(self, record: StepRecord, step: Care, actor: str) -> None:
+        """Raises DeviceCannot."""
+        slot = self._answering.slot(step.model)
+        match step:
+            case Prune():
+                prune(self._device, record, step, slot, actor)
+            case Bench():
+                if slot.answering is None:
+                    raise DeviceCannot(
+                        f"{slot.model} has no version to measure", reason="nothing_to_measure", next_step="stage one first"
+                    )
+                installed = self._answering.installed(slot.model, slot.answering)
+                bench(self._device, record, step, installed, actor, self._hurry)

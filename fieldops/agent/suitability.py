@@ -1,0 +1,44 @@
+"""The device's side of the prechecks: what it measures of itself just before a version comes, or goes on trial."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from fieldops.agent.device import Device
+from fieldops.agent.hardware import look
+from fieldops.bundles.manifest import Manifest
+from fieldops.bundles.prechecks import WORKER_BYTES, Condition, refusal, shortfalls, trial_shortfalls
+from fieldops.slots import Slot
+
+
+def check_plan(device: Device, manifest: Manifest, slot: Slot | None) -> None:
+    """Before the first byte of payload. Raises DeviceCannot with everything that is in the way."""
+    hardware, now = look(device), _now(device, slot)
+    if hardware is not None:
+        now = replace(now, isa=frozenset(hardware.isa), opset=hardware.opset, providers=tuple(hardware.providers))
+    error = refusal(manifest, shortfalls(manifest, now))
+    if error is not None:
+        raise error
+
+
+def check_trial(device: Device, manifest: Manifest, slot: Slot | None) -> None:
+    """Again as the trial begins: hours may lie between. Raises DeviceCannot (memory, thermal, battery)."""
+    error = refusal(manifest, trial_shortfalls(manifest, _now(device, slot)))
+    if error is not None:
+        raise error
+
+
+def _now(device: Device, slot: Slot | None) -> Condition:
+    total, available = device.sensors.memory()
+    heat, supply = device.sensors.heat(), device.sensors.supply()
+    served = device.models.get(slot.model) if slot else None
+    return Condition(
+        ram_bytes=total,
+        ram_available_bytes=available,
+        ram_freed_bytes=WORKER_BYTES if served is not None and served.ready else 0,
+        throttled=heat.throttled,
+        soc_temp_c=heat.soc_temp_c,
+        temp_limit_c=heat.limit_c,
+        on_battery=supply.on_battery,
+        battery_pct=supply.pct,
+    )
