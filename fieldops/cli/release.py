@@ -119,7 +119,10 @@ def _to_sign(made: Release) -> list[str]:
 @app.command()
 def add(
     context: typer.Context,
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The bundle's files, with its spec.json.")],
+    folder: Annotated[
+        Path,
+        typer.Argument(metavar="FOLDER", help="The bundle's files, with its spec.json; or MODEL@VERSION of another channel."),
+    ],
     repo: Repo,
     channel: Channel = "canary",
     calibration: Annotated[
@@ -134,6 +137,10 @@ def add(
     from fieldops.wire import decode_signed
 
     call = Call.of(context, json=json, timeout=timeout)
+    if "@" in folder.name and not folder.exists():
+        other = release(call, repo, HERE).promote(str(folder), channel)
+        said(call, "add", [f"{folder} is pending in {channel}, exactly as in {other}; sign it next"])
+        return
     spec = folder / SPEC_FILE
     manifest: Manifest = decode_signed(file_bytes(spec), Manifest, what=str(spec), limit=MANIFEST_LIMIT_BYTES)
     opened = release(call, repo, HERE)

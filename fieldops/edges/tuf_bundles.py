@@ -57,9 +57,7 @@ def add_bundle(folder: RepositoryFolder, channel: str, source: Path, manifest: M
 def _check_new(folder: RepositoryFolder, channel: str, manifest: Manifest, sha256: str) -> None:
     """Raises UsageFault (exists, counter): a published version never changes, and counters only grow."""
     name = f"{channel}/{manifest.model}/{manifest.version}/{MANIFEST_FILE}"
-    published = folder.published_signed(channel, Targets).targets if folder.newest(channel) else {}
-    listed = published.get(name)
-    if listed is not None and listed.hashes["sha256"] != sha256:
+    if _listed_as(folder, channel, name) not in {None, sha256}:
         raise UsageFault(
             f"{name.rpartition('/')[0]} was released before with other contents",
             reason="exists",
@@ -68,14 +66,55 @@ def _check_new(folder: RepositoryFolder, channel: str, manifest: Manifest, sha25
     for each in CHANNELS:
         for other, info in folder.current(each).signed.targets.items():
             parts = target_name(other)
-            if parts.file != MANIFEST_FILE or parts.model != manifest.model or parts.version == manifest.version:
+            if parts.file != MANIFEST_FILE or parts.model != manifest.model:
                 continue
-            if info.unrecognized_fields.get("custom", {}).get("counter") == manifest.counter:
+            if parts.version == manifest.version:
+                if each != channel and info.hashes["sha256"] != sha256:
+                    raise UsageFault(
+                        f"{manifest.model}@{manifest.version} is in {each} with another manifest",
+                        reason="exists",
+                        next_step=f"take that one over: `fieldops release add {parts.model}@{parts.version} --channel {channel}`",
+                    )
+            elif info.unrecognized_fields.get("custom", {}).get("counter") == manifest.counter:
                 raise UsageFault(
                     f"counter {manifest.counter} is {parts.model}@{parts.version}'s",
                     reason="counter",
                     next_step="raise `counter`: devices tell older from newer by it",
                 )
+
+
+def promote(folder: RepositoryFolder, ref: str, channel: str) -> str:
+    """List a version exactly as another channel has it; that channel. The folder is held."""
+    _check_channel(channel)
+    wanted = bundle_ref(ref)
+    for other in (each for each in CHANNELS if each != channel):
+        base = f"{other}/{wanted.model}/{wanted.version}/"
+        listed = {name: info for name, info in folder.current(other).signed.targets.items() if name.startswith(base)}
+        manifest = listed.get(f"{base}{MANIFEST_FILE}")
+        if manifest is None or manifest.unrecognized_fields.get("custom", {}).get("withdrawn"):
+            continue
+        new = {name: f"{channel}/{name.partition('/')[2]}" for name in listed}
+        if _listed_as(folder, channel, new[f"{base}{MANIFEST_FILE}"]) not in {None, manifest.hashes["sha256"]}:
+            raise UsageFault(f"{ref} was released before with other contents", reason="exists", next_step="raise the version")
+        for name, info in listed.items():
+            sha256 = info.hashes["sha256"]
+            source = folder.repo / target_name(name).stored_as(sha256)
+            _store_file(folder, new[name], source, FileEntry(name=source.name, sha256=sha256, size=info.length))
+        with folder.edit(channel) as signed:
+            for name, info in listed.items():
+                signed.targets[new[name]] = TargetFile(info.length, info.hashes, new[name], info.unrecognized_fields)
+        return other
+    raise UsageFault(
+        f"no other channel has {ref} to take over", reason="unknown_target", next_step="add it from its folder instead"
+    )
+
+
+def _listed_as(folder: RepositoryFolder, channel: str, name: str) -> str | None:
+    """The digest under which a name is published; None: it is not."""
+    if not folder.newest(channel):
+        return None
+    info = folder.published_signed(channel, Targets).targets.get(name)
+    return info.hashes["sha256"] if info is not None else None
 
 
 def add_policy_target(folder: RepositoryFolder, name: str, data: bytes) -> None:

@@ -112,6 +112,11 @@ class ReleaseRepo:
         with self._folder.held():
             return tuf_bundles.add_bundle(self._folder, channel, folder, manifest, made or {})
 
+    def promote(self, ref: str, channel: str) -> str:
+        """List a version in a channel exactly as another one has it; returns that other one."""
+        with self._folder.held():
+            return tuf_bundles.promote(self._folder, ref, channel)
+
     def add_policy_target(self, name: str, data: bytes) -> None:
         """name: `policy/rules/current/policy.json` and the like. An older file of that name is replaced."""
         with self._folder.held():
