@@ -11,13 +11,13 @@ Reading imports no cryptography; the key is asked for when the first entry is wr
 from __future__ import annotations
 
 import contextlib
-import secrets
+import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 
@@ -28,7 +28,9 @@ from fieldops.edges.disk import write_whole
 from fieldops.edges.processes import boot_id, has_ended, session
 from fieldops.errors import StorageFault, UsageFault
 from fieldops.fleet import key_id
-from fieldops.ports import Clock, Signer, Witnessed
+
+if TYPE_CHECKING:
+    from fieldops.ports import Clock, Signer, Witnessed  # the ports' own values cost a light verb half its own time
 
 SCHEMA_VERSION = 1
 BALLAST_BYTES = 512 << 10  # an entry costs some 20 kB of write-ahead log, so this carries the end of a visit
@@ -202,6 +204,8 @@ class SqliteJournal:
             return [(int(seq), bytes(body), bytes(leaf)) for seq, body, leaf in connection.execute(query, (after, limit))]
 
     def witnessed(self) -> list[Witnessed]:
+        from fieldops.ports import Witnessed
+
         with self._reading() as connection:
             if connection is None:
                 return []
@@ -257,7 +261,7 @@ class SqliteJournal:
         if self._ballast.exists():
             return
         with contextlib.suppress(StorageFault):  # a disk this full shows itself at the next intent
-            write_whole(self._ballast, secrets.token_bytes(BALLAST_BYTES))
+            write_whole(self._ballast, os.urandom(BALLAST_BYTES))
 
     def _drop_ballast(self) -> bool:
         """Whether there was any."""
