@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 from fieldops.bundles.trust import SHA256_HEX, Target, refuse
 from fieldops.deadline import Deadline
@@ -27,6 +27,19 @@ _OVERLAP_BYTES = 4 << 20  # from this size on a second thread hashes while this 
 _RESERVE_BYTES = 16 << 20  # the log and the trust state must go on being written when a copy has filled the disk
 
 OnBytes = Callable[[int], None]  # bytes of this file there so far
+
+
+class Signed(Protocol):
+    """What is known of a file before it is read. path: below the source's root."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def path(self) -> str: ...
+    @property
+    def sha256(self) -> str: ...
+    @property
+    def size(self) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,36 +82,12 @@ class BlobCache:
 
     def holds(self, target: Target) -> bool:
         """A whole copy is there and its bytes are right; a damaged one is removed."""
-        path = self.path(target.sha256)
-        with storage_faults(path):
-            try:
-                if path.stat().st_size == target.size and _digest(path) == target.sha256:
-                    return True
-                path.unlink()
-            except FileNotFoundError:
-                return False
-        return False
+        return _holds(self.path(target.sha256), target)
 
     def copy(self, source: Source, target: Target, deadline: Deadline, on_bytes: OnBytes | None = None) -> Path:
         """The verified copy, brought from source unless it is here. Raises TrustRefused, StorageFault, DeadlinePassed, Cancelled."""
         path = self.path(target.sha256)
-        if self.holds(target):
-            if on_bytes:
-                on_bytes(target.size)
-            return path
-        part = path.with_name(f"{path.name}.part")
-        with storage_faults(part):
-            make_folder(part.parent)
-            resumed = part.exists()
-            try:
-                _bring(part, source, target, deadline, on_bytes)
-            except TrustRefused as error:
-                if not resumed or error.reason != "hash_mismatch":
-                    raise
-                # Nobody can tell whether the older half was bad, from another stick perhaps; this source gets its own chance.
-                _bring(part, source, target, deadline, on_bytes)
-            rename(part, path)
-            sync_folder(path.parent)
+        bring(path, source, target, deadline, on_bytes)
         return path
 
     def compare(self, source: Source, target: Target, deadline: Deadline, on_bytes: OnBytes | None = None) -> None:
@@ -152,7 +141,42 @@ class BlobCache:
         return folder
 
 
-def _bring(part: Path, source: Source, target: Target, deadline: Deadline, on_bytes: OnBytes | None) -> None:
+def bring(path: Path, source: Source, wanted: Signed, deadline: Deadline, on_bytes: OnBytes | None = None) -> None:
+    """What is wanted stands at path afterwards, whole and verified; read from source in one go unless it is there already.
+
+    Raises TrustRefused, StorageFault, DeadlinePassed, Cancelled. What came before a fault stays as `<path>.part`.
+    """
+    if _holds(path, wanted):
+        if on_bytes:
+            on_bytes(wanted.size)
+        return
+    part = path.with_name(f"{path.name}.part")
+    with storage_faults(part):
+        part.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        resumed = part.exists()
+        try:
+            _bring(part, source, wanted, deadline, on_bytes)
+        except TrustRefused as error:
+            if not resumed or error.reason != "hash_mismatch":
+                raise
+            # Nobody can tell whether the older half was bad, from another stick perhaps; this source gets its own chance.
+            _bring(part, source, wanted, deadline, on_bytes)
+        part.replace(path)
+        sync_folder(path.parent)
+
+
+def _holds(path: Path, wanted: Signed) -> bool:
+    with storage_faults(path):
+        try:
+            if path.stat().st_size == wanted.size and _digest(path) == wanted.sha256:
+                return True
+            path.unlink()
+        except FileNotFoundError:
+            return False
+    return False
+
+
+def _bring(part: Path, source: Source, target: Signed, deadline: Deadline, on_bytes: OnBytes | None) -> None:
     """As _fill; what is damaged, or holds nothing, cannot be gone on with and does not stay."""
     try:
         _fill(part, source, target, deadline, on_bytes)
@@ -162,7 +186,7 @@ def _bring(part: Path, source: Source, target: Target, deadline: Deadline, on_by
         raise
 
 
-def _fill(part: Path, source: Source, target: Target, deadline: Deadline, on_bytes: OnBytes | None) -> None:
+def _fill(part: Path, source: Source, target: Signed, deadline: Deadline, on_bytes: OnBytes | None) -> None:
     """Bring part up to the target's size; fsynced and hashed when this returns."""
     descriptor = os.open(part, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0), 0o600)
     with os.fdopen(descriptor, "r+b") as file:
@@ -194,7 +218,7 @@ def _hashed(chunks: Iterator[bytes], digest: hashlib._Hash, *, aside: bool) -> I
             yield chunk
 
 
-def _within(have: int, source: Source, target: Target, deadline: Deadline) -> int:
+def _within(have: int, source: Source, target: Signed, deadline: Deadline) -> int:
     """have, while the caller waits and no more came than was signed."""
     deadline.check(f"{target.name} from {source.name}")
     if have > target.size:
@@ -202,7 +226,7 @@ def _within(have: int, source: Source, target: Target, deadline: Deadline) -> in
     return have
 
 
-def _whole(have: int, sha256: str, source: Source, target: Target) -> None:
+def _whole(have: int, sha256: str, source: Source, target: Signed) -> None:
     if have < target.size:
         raise refuse("hash_mismatch", f"{target.name} on {source.name} is cut off: {have} of {target.size} bytes")
     if sha256 != target.sha256:

@@ -34,7 +34,7 @@ from fieldops.ports import Source
 ROOT_LIMIT_BYTES = 512_000
 MOST_METADATA_BYTES = 2 << 20  # of any one file
 _MOST_CHANNELS = 64
-_LIMITS = UpdaterConfig(
+LIMITS = UpdaterConfig(
     root_max_length=ROOT_LIMIT_BYTES,
     timestamp_max_length=16 << 10,
     snapshot_max_length=1 << 20,
@@ -94,7 +94,7 @@ class MemorySource:
 
 
 @dataclass(slots=True)
-class _Fetcher(FetcherInterface):
+class SourceFetcher(FetcherInterface):
     """Hands a source's metadata to tuf and remembers the last file, which is the one an exception is about."""
 
     source: Source
@@ -105,7 +105,7 @@ class _Fetcher(FetcherInterface):
     def _fetch(self, url: str) -> Iterator[bytes]:
         self.last, self.data = url, bytearray()
         try:
-            for chunk in self.source.chunks(url, 0):
+            for chunk in self.source.chunks(url.removeprefix("/"), 0):  # tuf puts a slash even behind an empty base
                 self.deadline.check(f"metadata of {self.source.name}")
                 self.data += chunk
                 yield chunk
@@ -124,7 +124,7 @@ class _Round:
     """One Updater over one source."""
 
     updater: Updater
-    fetcher: _Fetcher
+    fetcher: SourceFetcher
     work: Path
 
     def load(self) -> Verified:
@@ -265,16 +265,16 @@ def verify_stale(
 def _last_instant(source: Source, root: bytes, channel: str) -> float | None:
     """By what the files say, before any signature is checked: whoever lies here fails the verification at that instant."""
     try:
-        timestamp = Metadata[Timestamp].from_bytes(source.read("metadata/timestamp.json", _LIMITS.timestamp_max_length)).signed
+        timestamp = Metadata[Timestamp].from_bytes(source.read("metadata/timestamp.json", LIMITS.timestamp_max_length)).signed
         version = int(timestamp.snapshot_meta.version)
         snapshot = (
-            Metadata[Snapshot].from_bytes(source.read(f"metadata/{version}.snapshot.json", _LIMITS.snapshot_max_length)).signed
+            Metadata[Snapshot].from_bytes(source.read(f"metadata/{version}.snapshot.json", LIMITS.snapshot_max_length)).signed
         )
         expiries = [timestamp.expires, snapshot.expires, Metadata[Root].from_bytes(root).signed.expires]
         for role in ("targets", POLICY_CHANNEL, channel):
             info = snapshot.meta.get(f"{role}.json")
             if info is not None:
-                data = source.read(f"metadata/{int(info.version)}.{role}.json", _LIMITS.targets_max_length)
+                data = source.read(f"metadata/{int(info.version)}.{role}.json", LIMITS.targets_max_length)
                 expiries.append(Metadata[Targets].from_bytes(data).signed.expires)
     except (RepositoryError, TrustRefused, AttributeError):  # AttributeError: signed metadata of another type
         return None
@@ -286,9 +286,9 @@ def _attempt(own: Mapping[str, bytes], root: bytes, source: Source, *, now: floa
         with tempfile.TemporaryDirectory(dir=scratch, prefix=".verify-") as folder:
             work = Path(folder)
             _seed(work, own)
-            fetcher = _Fetcher(source, deadline)
+            fetcher = SourceFetcher(source, deadline)
             try:
-                updater = Updater(str(work), "metadata", fetcher=fetcher, config=_LIMITS, bootstrap=root)
+                updater = Updater(str(work), "metadata", fetcher=fetcher, config=LIMITS, bootstrap=root)
                 _judge_at(updater, now)
                 verified = _Round(updater, fetcher, work).load()
                 return Outcome(roots=_roots(work), verified=verified)
@@ -340,7 +340,7 @@ def _roots(work: Path) -> dict[int, bytes]:
     return {int(match[1]): path.read_bytes() for match, path in found if match}
 
 
-def _is_outdated(error: Exception, fetcher: _Fetcher, own: Mapping[str, bytes]) -> bool:
+def _is_outdated(error: Exception, fetcher: SourceFetcher, own: Mapping[str, bytes]) -> bool:
     """Signatures are checked first, so a version fault of a lower timestamp is an authentic older release."""
     if not isinstance(error, BadVersionNumberError) or fetcher.last != "metadata/timestamp.json":
         return False
