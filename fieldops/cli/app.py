@@ -23,6 +23,7 @@ from fieldops.cli.diagnostics import ended
 
 if TYPE_CHECKING:
     from typer._click import Command, Context, HelpFormatter
+    from typer._click.shell_completion import CompletionItem
     from typer.models import CommandInfo
 
 HELP = {"help_option_names": ["-h", "--help"]}
@@ -31,7 +32,7 @@ HELP = {"help_option_names": ["-h", "--help"]}
 VERBS: dict[str, str] = {
     "device": "The inventory: list, add, remove, discover, trust, enrol, show.",
     "resources": "CPU, memory, disk, temperature and answers of devices.",
-    "models": "Which model versions devices run, hold, and could go back to.",
+    "models": "Which model versions devices run, hold, and could go back to: (devices), prune.",
     "drift": "Whether the data or the hardware changed, with the evidence.",
     "logs": "What the agent logged, or did by itself.",
     "bench": "Measure a model on a device or a file here: run, list, compare, baseline.",
@@ -60,6 +61,23 @@ class Group(TyperGroup):
             for inner in app.registered_groups
             if inner.typer_instance is not None
         }
+
+    @property
+    def _itself(self) -> str | None:
+        """A group with a verb of its own name, such as `models`, is that verb where none of the others is named."""
+        return self.name if self.name in self.verbs else None
+
+    def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
+        if self._itself and args and args[0] not in {*self.verbs, *self.groups, *HELP["help_option_names"]}:
+            args = [self._itself, *args]
+        return super().parse_args(ctx, args)
+
+    def shell_complete(self, ctx: Context, incomplete: str) -> list[CompletionItem]:
+        found = super().shell_complete(ctx, incomplete)
+        own = self.get_command(ctx, self._itself) if self._itself else None
+        for param in own.params[:1] if own else []:
+            found += param.shell_complete(ctx, incomplete)
+        return found
 
     def list_commands(self, ctx: Context) -> list[str]:  # noqa: ARG002
         return [*self.verbs, *self.groups]

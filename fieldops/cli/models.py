@@ -1,16 +1,41 @@
-"""`fieldops models DEVICE...`"""
+"""`fieldops models DEVICE...`, and what looks after models: `models prune DEVICE`."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated
+
 import typer
 
-from fieldops.cli.call import AllDevices, Call, Json, Outcome, SomeDevicesArg, Timeout, only_failure, single
+from fieldops.cli.call import (
+    AllDevices,
+    Call,
+    DeviceArg,
+    DryRun,
+    Json,
+    Outcome,
+    Reason,
+    SomeDevicesArg,
+    Ticket,
+    Timeout,
+    Yes,
+    group,
+    only_failure,
+)
 from fieldops.cli.documents import DeviceModels, ModelsReport
 from fieldops.cli.output import document, line, size, table
 from fieldops.wire import ModelsReport as Report
 from fieldops.wire import SlotStatus
 
-app = single()
+if TYPE_CHECKING:
+    from fieldops.deadline import Deadline
+    from fieldops.ports import Device
+    from fieldops.steps import Care
+    from fieldops.wire import StepRecord
+
+app = group()
+
+ModelArg = Annotated[str, typer.Argument(metavar="MODEL", help="As `fieldops models DEVICE` names it.")]
 
 
 @app.command()
@@ -83,3 +108,85 @@ def _details(report: Report) -> None:
         line()
         until = f" for {report.lease_s:.0f} s more" if report.lease_s is not None else ""
         line(f"held by laptop {report.lease_holder[:8]}{until}: no other one can change it meanwhile")
+
+
+@app.command()
+def prune(
+    context: typer.Context,
+    device: DeviceArg,
+    model: ModelArg,
+    versions: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="VERSION...", help="Default: all that are stored or quarantined.", show_default=False),
+    ] = None,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    reason: Reason = "",
+    ticket: Ticket = "",
+    json: Json = False,
+    timeout: Timeout = 60.0,
+) -> int:
+    """Remove versions from a device's disk. Never the active one, nor the one it would go back to."""
+    from fieldops.steps import Prune
+
+    step = Prune(model=model, versions=versions or [])
+    call = Call.of(context, json=json, timeout=timeout)
+    return care(call, device, lambda _: step, dry_run=dry_run, yes=yes, reason=reason, ticket=ticket)
+
+
+def care(call: Call, device: str, make: Callable[[Report], Care], *, dry_run: bool, yes: bool, reason: str, ticket: str) -> int:
+    """One step through the gate. make: the step, from what the device says it holds."""
+    from fieldops.cli.diagnostics import agreed, need_person, progress_of, tell
+    from fieldops.cli.documents import Changed, DeviceChange
+    from fieldops.operations.gate import Words
+    from fieldops.steps import describe, undo_of
+
+    need_person(yes=yes, dry_run=dry_run)
+    entry, words, gate = call.laptop.inventory().find(device), Words(reason, ticket), call.laptop.gate()
+
+    def plan(connected: Device, deadline: Deadline) -> tuple[Care, str | None, str]:
+        report = connected.models(deadline)
+        step = make(report)
+        active = next((slot.active for slot in report.slots if slot.model == step.model), None)
+        return step, active, gate.dry_run(connected, step, words=words) if dry_run else describe(step)
+
+    plans = call.on_each([entry], plan)
+    only_failure(plans)
+    assert plans[0].value is not None
+    step, active, told = plans[0].value
+    if dry_run:
+        return _shown(call, entry.name, step.model, active, told)
+    if not yes:
+        tell(f"{entry.name}: {told}")
+        tell(f"  undo: {undo_of(step, previous=active)}")
+        agreed(f"change {entry.name}?")
+
+    def run(connected: Device, deadline: Deadline) -> StepRecord:
+        return gate.perform(connected, step, deadline, words=words, progress=progress_of(entry.name))
+
+    outcomes = call.on_each([entry], run)
+    only_failure(outcomes)
+    record = outcomes[0].value
+    assert record is not None
+    if call.json:
+        changed = DeviceChange(
+            device=entry.name, model=step.model, from_version=active, to_version=active, records=[record], error=None
+        )
+        document(Changed(devices=[changed]))
+    else:
+        line(f"{entry.name}: {step.model}: {record.message}")
+    return call.finish(outcomes)
+
+
+def _shown(call: Call, device: str, model: str, active: str | None, told: str) -> int:
+    """A dry run's answer."""
+    from fieldops.cli.documents import DevicePlan, Plan
+
+    if call.json:
+        planned = DevicePlan(
+            device=device, model=model, from_version=active, to_version=active, steps=[told], warnings=[], error=None
+        )
+        document(Plan(devices=[planned]))
+    else:
+        line(f"{device}: {told}")
+    return 0

@@ -69,6 +69,18 @@ class Script:
         return done.document()
 
 
+def test_what_nobody_goes_back_to_is_pruned_through_the_gate(script: Script) -> None:
+    plan = script("models", "prune", "meter-01", "digits", "--dry-run")
+    assert isinstance(plan, Plan)
+    assert plan.devices[0].steps == ["remove digits versions that are neither active nor last-good"]
+    done = script("models", "prune", "meter-01", "digits", "--yes")
+    assert isinstance(done, Changed)
+    assert "nothing to remove" in done.devices[0].records[0].message
+    refused = script("models", "prune", "meter-01", "digits", "1.0.0", "--yes", code=6)
+    assert isinstance(refused, ErrorDoc)
+    assert refused.reason in {"in_use", "not_staged"}
+
+
 @pytest.fixture
 def script(fleet_home: Path) -> Script:
     return Script(fleet_home)
