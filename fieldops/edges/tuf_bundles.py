@@ -13,12 +13,11 @@ from tuf.api.metadata import TargetFile, Targets
 from fieldops.bundles.completeness import check_measured
 from fieldops.bundles.manifest import MANIFEST_FILE, FileEntry, Manifest
 from fieldops.bundles.trust import POLICY_CHANNEL, BundleRef, Custom, bundle_ref, refuse, target_name
-from fieldops.edges.disk import storage_faults, sync_folder, write_whole
+from fieldops.edges.disk import storage_faults, write_whole
 from fieldops.edges.tuf_folder import RepositoryFolder
+from fieldops.edges.tuf_payloads import copy_exactly
 from fieldops.edges.tuf_roles import CHANNELS
 from fieldops.errors import UsageFault
-
-_CHUNK_BYTES = 1 << 20
 
 
 def add_bundle(folder: RepositoryFolder, channel: str, source: Path, manifest: Manifest, made: Mapping[str, bytes]) -> Manifest:
@@ -190,26 +189,6 @@ def store_bytes(folder: RepositoryFolder, name: str, data: bytes, custom: Custom
 
 
 def _store_file(folder: RepositoryFolder, name: str, source: Path, entry: FileEntry) -> TargetFile:
-    """Copied in pieces, since models are large; refused when the file changed since it was looked at."""
     path = folder.repo / target_name(name).stored_as(entry.sha256)
-    info = TargetFile(entry.size, {"sha256": entry.sha256}, name)
-    with storage_faults(path):
-        if path.exists():
-            return info
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.part")
-        digest = hashlib.sha256()
-        with source.open("rb") as old, part.open("wb") as new:
-            while chunk := old.read(_CHUNK_BYTES):
-                digest.update(chunk)
-                new.write(chunk)
-            new.flush()
-            os.fsync(new.fileno())
-        if digest.hexdigest() != entry.sha256:
-            part.unlink()
-            raise UsageFault(
-                f"{source} changed while it was added", reason="no_file", next_step="run it again when the file is at rest"
-            )
-        part.replace(path)
-        sync_folder(path.parent)
-    return info
+    copy_exactly(source, path, entry.sha256, next_step="run it again when the file is at rest")
+    return TargetFile(entry.size, {"sha256": entry.sha256}, name)

@@ -7,9 +7,7 @@ On the stick it is written last: a copy cut short leaves the former stick valid,
 from __future__ import annotations
 
 import datetime as dt
-import hashlib
 import io
-import os
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,9 +17,10 @@ from typing import Any
 from tuf.api.metadata import Metadata, Root, Targets, Timestamp
 
 from fieldops.bundles.trust import POLICY_CHANNEL, BundleRef, Target, TargetName, bundle_ref, signed_target
-from fieldops.edges.disk import storage_faults, sync_folder, write_whole
+from fieldops.edges.disk import storage_faults, write_whole
 from fieldops.edges.tuf_folder import RepositoryFolder
 from fieldops.edges.tuf_keys import KeyFolder
+from fieldops.edges.tuf_payloads import copy_exactly
 from fieldops.edges.tuf_publish import expires_first, sign_online
 from fieldops.edges.tuf_roles import CHANNELS, DELEGATED
 from fieldops.edges.usb import REPOSITORY_FOLDER
@@ -30,7 +29,6 @@ from fieldops.errors import UsageFault
 LONGEST_STICK_DAYS = 90
 SMALL_POLICY_FILE = 16 << 10  # a renewal brings changed rules, people and runbooks
 GOLDEN_SETS = "policy/golden/"  # these are on the sticks
-_CHUNK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +120,12 @@ def export_stick(
     chosen = [target for target in listed if choice.wants(target.parts)]
     timestamp = _timestamp(folder, keys, choice, validity, at)
     for target in chosen:
-        _copy(folder.repo / target.path, stick / target.path, target.sha256)
+        copy_exactly(
+            folder.repo / target.path,
+            stick / target.path,
+            target.sha256,
+            next_step="restore it from the repository's backup",
+        )
     current = metadata_files(folder)
     for name, data in current.items():
         write_whole(stick / "metadata" / name, data, 0o644)
@@ -181,31 +184,3 @@ def metadata_files(folder: RepositoryFolder) -> dict[str, bytes]:
     names = [f"{number}.{role}.json" for role, found in numbers.items() for number in found]
     with storage_faults(folder.metadata):
         return {name: (folder.metadata / name).read_bytes() for name in names if (folder.metadata / name).exists()}
-
-
-def _copy(source: Path, dest: Path, sha256: str) -> None:
-    """Whole under its name; what is there and right stays. Never all in memory: models are large."""
-    with storage_faults(dest):
-        if dest.is_file() and _digest(dest) == sha256:
-            return
-        dest.parent.mkdir(parents=True, exist_ok=True)
-        part = dest.with_name(f"{dest.name}.part")
-        digest = hashlib.sha256()
-        with source.open("rb") as old, part.open("wb") as new:
-            while chunk := old.read(_CHUNK_BYTES):
-                digest.update(chunk)
-                new.write(chunk)
-            new.flush()
-            os.fsync(new.fileno())
-        if digest.hexdigest() != sha256:
-            part.unlink()
-            raise UsageFault(
-                f"{source} is not what was signed", reason="corrupt", next_step="restore it from the repository's backup"
-            )
-        part.replace(dest)
-        sync_folder(dest.parent)
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -4,23 +4,18 @@
     stable-2.signer   a program that signs: {"public_key": "<64 hex>", "command": ["/usr/bin/sign", "--slot", "2"]}
     stable-2.pub      public alone (PEM): what a holder elsewhere hands in for `init` and `rotate`
 
-A program gets the bytes to sign on stdin and prints the signature in base64. It is started by its list of words, never by
-a shell, and what it prints counts only when it verifies.
+Programs: see tuf_program.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
 import os
 import re
-import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
-from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import (
@@ -33,11 +28,11 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
     load_pem_public_key,
 )
-from msgspec import Struct
-from securesystemslib.signer import CryptoSigner, Key, Signature, Signer, SSlibKey
+from securesystemslib.signer import CryptoSigner, Key, Signer, SSlibKey
 
 from fieldops.decoding import decoder
 from fieldops.edges.disk import storage_faults, sync_folder, write_whole
+from fieldops.edges.tuf_program import Program, ProgramSigner
 from fieldops.errors import UsageFault
 
 Passphrase = Callable[[str], bytes]  # key name -> passphrase
@@ -46,11 +41,6 @@ NAME_FIELD = "x-fieldops-name"  # in signed metadata, beside the key: people kno
 KEY_NAME = re.compile(r"(root|targets|stable|canary|policy|snapshot|timestamp)-([1-9][0-9]{0,2})")
 PATIENCE_S = 120.0  # for a hardware key to be touched
 _PRIVATE = (".pem", ".signer")
-
-
-class _Program(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    public_key: str  # hex, 32 bytes
-    command: list[str]
 
 
 def named(key: Key, name: str) -> Key:
@@ -62,49 +52,6 @@ def name_of(key: Key) -> str:
     """What people call a key; the start of its id where nobody named it."""
     name = key.unrecognized_fields.get(NAME_FIELD)
     return name if isinstance(name, str) and KEY_NAME.fullmatch(name) else key.keyid[:12]
-
-
-class ProgramSigner(Signer):
-    """Signs by asking a program."""
-
-    def __init__(self, path: Path, program: _Program, public: Ed25519PublicKey, patience_s: float) -> None:
-        self._path = path
-        self._program = program
-        self._public = public
-        self._patience_s = patience_s
-        self._key: Key = SSlibKey.from_crypto(public)
-
-    @classmethod
-    def from_priv_key_uri(cls, priv_key_uri: str, public_key: Key, secrets_handler: object = None) -> Signer:
-        raise NotImplementedError  # we make ours from a `.signer` file
-
-    @property
-    def public_key(self) -> Key:
-        return self._key
-
-    def sign(self, payload: bytes) -> Signature:
-        program = self._program.command[0]
-        try:
-            done = subprocess.run(
-                self._program.command, input=payload, capture_output=True, timeout=self._patience_s, check=False, shell=False
-            )
-        except subprocess.TimeoutExpired as error:
-            raise self._failed(f"{program} did not sign within {self._patience_s:.0f} s") from error
-        except OSError as error:
-            raise self._failed(f"{program} cannot be started: {error.strerror}") from error
-        if done.returncode != 0:
-            said = done.stderr.decode("utf-8", "replace").strip()[-300:]
-            raise self._failed(f"{program} ended with {done.returncode}: {said}")
-        try:
-            signature = base64.b64decode(done.stdout.strip(), validate=True)
-            self._public.verify(signature, payload)
-        except (binascii.Error, InvalidSignature) as error:
-            raise self._failed(f"{program} printed no signature of the key in {self._path.name}") from error
-        return Signature(self._key.keyid, signature.hex())
-
-    @staticmethod
-    def _failed(what: str) -> UsageFault:
-        return UsageFault(what, reason="signer_failed", next_step="run the program by hand with any bytes on its stdin")
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +90,7 @@ class KeyFolder:
         """Let a program sign as `name`. public: its public key."""
         self.check_free(name)
         raw = _public(public)
-        text = msgspec.json.encode(_Program(public_key=raw.public_bytes_raw().hex(), command=command))
+        text = msgspec.json.encode(Program(public_key=raw.public_bytes_raw().hex(), command=command))
         write_whole(self.folder / f"{name}.signer", text + b"\n", 0o600)
         return named(SSlibKey.from_crypto(raw), name)
 
@@ -215,7 +162,7 @@ class KeyFolder:
         data = _read(path)
         _check_hidden(path, 0o022)  # whoever may write here chooses the program that runs
         try:
-            program = decoder(_Program).decode(data)
+            program = decoder(Program).decode(data)
             public = Ed25519PublicKey.from_public_bytes(bytes.fromhex(program.public_key))
         except (msgspec.DecodeError, ValueError) as error:
             raise _bad(path, f"is no signer file: {error}") from error

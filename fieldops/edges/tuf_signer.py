@@ -10,13 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import msgspec
 from securesystemslib.signer import Key
-from tuf.api.metadata import Metadata, Root, Targets
+from tuf.api.metadata import Root, Targets
 
 from fieldops.bundles.manifest import Manifest
-from fieldops.edges import tuf_bundles, tuf_export, tuf_publish, tuf_signing
-from fieldops.edges.disk import storage_faults, write_whole
+from fieldops.edges import tuf_bundles, tuf_ceremony, tuf_export, tuf_publish, tuf_signing
+from fieldops.edges.disk import storage_faults
 from fieldops.edges.tuf_bundles import payload_names
 from fieldops.edges.tuf_doctor import examine
 from fieldops.edges.tuf_export import LONGEST_STICK_DAYS, Choice, Exported, Validity
@@ -24,7 +23,6 @@ from fieldops.edges.tuf_folder import RepositoryFolder
 from fieldops.edges.tuf_keys import KeyFolder, name_of, public_key
 from fieldops.edges.tuf_roles import (
     CHANNELS,
-    OFFLINE,
     ONLINE,
     PLAN,
     Rotation,
@@ -32,8 +30,6 @@ from fieldops.edges.tuf_roles import (
     check_distinct,
     check_role,
     delegator_of,
-    first_root,
-    first_targets,
     keys_of,
 )
 from fieldops.errors import UsageFault
@@ -75,7 +71,7 @@ class ReleaseRepo:
         for inside in (repo / "metadata", repo / "pending"):
             if inside.is_dir() and any(inside.iterdir()):
                 raise UsageFault(f"{repo} is a repository already", reason="exists", next_step="use it, or name an empty folder")
-        found = _first_keys(holder)
+        found = tuf_ceremony.first_keys(holder)
         check_distinct(found)
         needed = {role: (thresholds or {}).get(role, plan.threshold) for role, plan in PLAN.items()}
         with storage_faults(repo):
@@ -83,24 +79,9 @@ class ReleaseRepo:
                 folder.mkdir(parents=True, exist_ok=True)
         release = cls(repo, holder, clock)
         with release._folder.held():
-            release._draft_first(found, needed, {role: (days or {}).get(role, plan.days) for role, plan in PLAN.items()})
+            validity = {role: (days or {}).get(role, plan.days) for role, plan in PLAN.items()}
+            tuf_ceremony.draft_first(release._folder, holder, found, needed, validity)
         return release
-
-    def _draft_first(self, keys: Mapping[str, Sequence[Key]], thresholds: Mapping[str, int], days: Mapping[str, int]) -> None:
-        folder = self._folder
-        write_whole(self.repo / "validity.json", msgspec.json.encode(days), 0o644)
-        root = first_root(keys, thresholds, Root(version=1, consistent_snapshot=True, expires=folder.until("root")))
-        top = first_targets(keys, thresholds, Targets(version=1, expires=folder.until("targets")))
-        folder.put_pending("root", Metadata(root))
-        folder.put_pending("targets", Metadata(top))
-        for role in OFFLINE[2:]:
-            folder.put_pending(role, Metadata(Targets(version=1, expires=folder.until(role))))
-        for role in OFFLINE:
-            if self.keys.names(role):
-                tuf_signing.sign(folder, self.keys, role, None)
-        complete = all(each.complete for tallies in tuf_publish.standing(folder).values() for each in tallies)
-        if complete and all(self.keys.names(role) for role in ONLINE):
-            tuf_publish.publish(folder, self.keys)
 
     # --- changing -------------------------------------------------------------------------------------------------
 
@@ -280,19 +261,6 @@ class ReleaseRepo:
         holder = keys if isinstance(keys, KeyFolder) else KeyFolder(keys)
         metadata = tuf_signing.sign_file(holder, check_role(role), names, file)
         return tuf_signing.changes(metadata, None)
-
-
-def _first_keys(keys: KeyFolder) -> dict[str, list[Key]]:
-    names = {role: keys.names(role, private=False) for role in PLAN}
-    if not any(names.values()):
-        return {role: [keys.make(f"{role}-{number + 1}") for number in range(plan.keys)] for role, plan in PLAN.items()}
-    if lacking := [role for role in PLAN if not names[role]]:
-        raise UsageFault(
-            f"{keys.folder} holds no key of {', '.join(lacking)}",
-            reason="not_enough_keys",
-            next_step="bring the holders' .pub files there, or name an empty folder to have all keys made",
-        )
-    return {role: [keys.public(name) for name in names[role]] for role in PLAN}
 
 
 def _delegates(delegator: Root | Targets, role: str) -> bool:
