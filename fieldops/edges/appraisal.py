@@ -7,6 +7,8 @@ sketch over calibration data where there are some.
 
 from __future__ import annotations
 
+import platform
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -84,18 +86,27 @@ class OnnxAppraiser:
 
 
 def _peak_bytes() -> int | None:
-    """The most memory this process ever held; None where the system does not say."""
+    """The most memory this process ever held; None where the system does not say.
+
+    On Linux not by getrusage: its figure outlives exec, so a large parent would hide what a tier takes.
+    """
     try:
-        import resource
-    except ImportError:  # Windows
+        status = Path("/proc/self/status").read_text("ascii", "replace")
+    except OSError:
+        return _peak_elsewhere()
+    found = re.search(r"(?m)^VmHWM:\s+(\d+) kB", status)
+    return int(found[1]) * 1024 if found else None
+
+
+def _peak_elsewhere() -> int | None:
+    if platform.system() != "Darwin":  # Windows has no such measure in the standard library
         return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def _appraise(job: _Job) -> Appraisal:
-    import platform
-
     import numpy as np
 
     from fieldops.bench import median
