@@ -78,6 +78,20 @@ class Answering:
         rule = installed.manifest.fallback if installed.manifest else NO_RULE
         self._device.wait_for(self._device.models.switch(installed.model, worker, rule, installed.version))
 
+    def faults(self, slot: Slot) -> list[str]:
+        """What speaks against keeping the version on trial."""
+        served = self._device.models.get(slot.model)
+        if served is None or not served.ready:
+            return ["its worker is not running"]
+        found = self._device.registry.version(slot.model, slot.candidate or "")
+        limit = found.manifest.objectives.error_rate if found and found.manifest else 0.0
+        faults: list[str] = []
+        if served.figures.failed_share > limit:
+            faults.append(f"{served.figures.version_failed} of {served.figures.version_requests} requests failed")
+        if served.crashes:
+            faults.append(f"its worker ended {served.crashes} times")
+        return faults
+
     def validate(self, installed: Installed, *, way_back: bool = False) -> Verdict:
         # A way back gives way to nobody: it is what others wait for.
         stop = threading.Event() if way_back else self._hurry

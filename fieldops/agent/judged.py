@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -42,6 +43,9 @@ class Judgement(Struct, frozen=True, kw_only=True):
     expired_s: float | None = None  # how long ago the metadata expired that approvals let in; None: it is valid
     approved_by: list[str] = []
     below_floor: bool = False
+
+
+Judge = Callable[[dict[str, Any]], Judgement]
 
 
 def judge(job: dict[str, Any]) -> Judgement:

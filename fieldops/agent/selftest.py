@@ -1,4 +1,7 @@
-"""`fieldops-agent selftest`: can this machine run the agent: folders, sockets, a durable registry, a worker's runtime."""
+"""`fieldops-agent selftest`: can this machine run the agent: folders, sockets, a durable registry, a worker's runtime.
+
+`fieldops-agent selftest crash --dir PATH`: does a change survive every crash on the file system of that folder.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,11 @@ def _children() -> str:
 
 
 def run(words: list[str]) -> int:
-    """0 when everything is well; 6 else. One JSON document on stdout."""
+    """0 when everything is well; 6 else. One JSON document on stdout; of `selftest crash` only with --json."""
+    if words[:1] == ["crash"]:
+        from fieldops.agent.selftest_crash import run as crash
+
+        return crash(words[1:])
     parser = argparse.ArgumentParser(prog="fieldops-agent selftest")
     parser.add_argument("--home", type=Path, default=None, help="the agent's folder")
     given = parser.parse_args(words)

@@ -194,6 +194,8 @@ class Transaction:
         on_probation = slot is not None and slot.state == "committed" and slot.last_good is not None
         if on_trial or (on_probation and reason != "trial_deadline"):
             self._reverting.revert(None, model, None, self._device.actor, reason)
+        elif slot is not None and slot.state == "reverting":  # its end could not be written: the disk was full
+            self._reverting.revert(None, model, slot.target, self._device.actor, slot.reason)
 
     def _settle(self, model: str) -> None:
         device, slot = self._device, self._device.registry.slot(model)
@@ -273,7 +275,7 @@ class Transaction:
                 return False
 
     def overdue(self) -> list[tuple[str, str]]:
-        """(model, what) of trials and probations whose time is over: what is `trial` or `probation`."""
+        """(model, what) of trials and probations whose time is over, and reverts to be ended: trial, probation, reverting."""
         found: list[tuple[str, str]] = []
         for slot in self._device.registry.slots():
             now = self._device.monotonic()
@@ -281,6 +283,8 @@ class Transaction:
                 found.append((slot.model, "trial"))
             if slot.state == "committed" and slot.probation and now >= slot.probation.deadline:
                 found.append((slot.model, "probation"))
+            if slot.state == "reverting":  # one under way is through before another is begun
+                found.append((slot.model, "reverting"))
         return found
 
 

@@ -32,7 +32,7 @@ class Verdict:
 
     @property
     def ok(self) -> bool:
-        return self.worker is not None
+        return bool(self.checks) and all(check.ok for check in self.checks)
 
     @property
     def failed(self) -> str:

@@ -236,6 +236,10 @@ class Registry:
                 change.note(unread(lost))
         return max(0, until - oldest + 1)
 
+    def broken(self) -> list[str]:
+        """What SQLite itself finds wrong with the file; nothing when it is sound."""
+        return [str(row[0]) for row in self._rows("PRAGMA integrity_check") if row[0] != "ok"]
+
     def laptops(self) -> list[Laptop]:
         return self._all(Laptop, "SELECT body FROM laptops ORDER BY id")
 
