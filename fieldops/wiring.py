@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # types only: at run time each is imported by the property th
     from fieldops.edges.bench_records import BenchRecords
     from fieldops.edges.keys import Ed25519Signer
     from fieldops.edges.known_hosts import KnownHosts
+    from fieldops.edges.tuf_client import TrustStore
     from fieldops.edges.tuf_keys import KeyFolder
     from fieldops.edges.tuf_signer import ReleaseRepo
     from fieldops.fleet import DeviceEntry, DeviceId, Hint, Inventory
@@ -219,8 +220,12 @@ class Laptop:
 
     # --- trust, media, models ----------------------------------------------------------------------------------------------
 
-    @once
+    @property
     def trust(self) -> Trust:
+        return self._trust_store
+
+    @once
+    def _trust_store(self) -> TrustStore:
         from fieldops.edges.tuf_client import TrustStore
 
         return TrustStore(self.home / "trust", self.home / "cache", self.clock, cache_limit=CACHE_LIMIT_BYTES)
@@ -263,7 +268,8 @@ class Laptop:
                 reason="no_store",
                 next_step=f"set `url` under [store] in {self.home / 'config.toml'}; entries stay queued until then",
             )
-        return HttpStore(self.config.store_url, self.signer.public_key)
+        # What the store signed proves that it is at least this late, whatever this laptop's clock says.
+        return HttpStore(self.config.store_url, self.signer.public_key, attested=self._trust_store.raise_floor)
 
     # --- links -----------------------------------------------------------------------------------------------------------------
 

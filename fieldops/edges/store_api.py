@@ -39,9 +39,13 @@ _QUEUED = "entries stay queued; run `fieldops audit sync` again when the store a
 
 
 class HttpStore:
-    """Implements ports.Store. url: https://host[:port][/prefix] (http is fine on this machine or inside a tunnel)."""
+    """Implements ports.Store. url: https://host[:port][/prefix] (http is fine on this machine or inside a tunnel).
 
-    def __init__(self, url: str, public_key: bytes) -> None:
+    attested: told the time (Unix seconds) that the store signed in each of its receipts.
+    """
+
+    def __init__(self, url: str, public_key: bytes, *, attested: Callable[[float], None] = lambda _: None) -> None:
+        self._attested = attested
         self._url = url.rstrip("/")
         self._public_key = public_key
         self._identity: StoreIdentity | None = None  # asked once for this object's life, which is one sync
@@ -85,7 +89,7 @@ class HttpStore:
         point = note.parse_checkpoint(checkpoint)
         name = note.witness_name(f"store:{identity.id}")
         try:
-            note.verify_cosignature(point, reply.receipt, name, identity.public_key, verify)
+            signed_at = note.verify_cosignature(point, reply.receipt, name, identity.public_key, verify)
         except UsageFault as error:
             raise StoreFault(
                 f"{self._url} gave a receipt that is not its own over what was sent",
@@ -98,6 +102,7 @@ class HttpStore:
             or reply.accepted + reply.duplicate != len(bodies)
         ):
             raise self._malformed("its counts do not fit what was sent")
+        self._attested(float(signed_at))
         return Receipt(point.size, point.root.hex(), reply.receipt, reply.accepted, reply.duplicate)
 
     # --- inside ----------------------------------------------------------------------------------------------------------

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 BUILT = 1_767_225_600.0
 # Several signings in one second run ahead of the clock by one second each; nobody's clock is to blame for that.
 _CLOCK_SLACK_S = 120.0
+_MOST_AHEAD_S = 400 * 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,10 +183,13 @@ class TrustStore:
         raise refuse("unknown_target", f"no signed {name}{f' in channel {channel}' if channel else ''}")
 
     def raise_floor(self, to: float) -> None:
-        """A store's receipt proves that it is at least this late."""
+        """A store's receipt proves that it is at least this late. One that is years ahead of all else is not believed:
+
+        a store whose clock is wrong must not end the trust in everything for ever.
+        """
         with self._held(None):
             state = self._files.state()
-            if state is not None and to > state.clock_floor:
+            if state is not None and state.clock_floor < to <= self._now(state) + _MOST_AHEAD_S:
                 self._files.write(msgspec.structs.replace(state, clock_floor=to))
 
     def candidates(self, source: Source, deadline: Deadline) -> list[Candidate]:

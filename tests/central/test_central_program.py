@@ -43,8 +43,12 @@ def test_a_push_reaches_the_store_and_its_end_is_clean(
 ) -> None:
     url = program.start()
     laptop.write(*map(str, range(30)))
-    report = sync.push(laptop.journal, HttpStore(url, laptop.signer.public_key), clock, deadline)
+    attested: list[float] = []
+    store_of = HttpStore(url, laptop.signer.public_key, attested=attested.append)
+    report = sync.push(laptop.journal, store_of, clock, deadline)
     assert (report.pushed, report.size) == (30, 30)
+    assert attested
+    assert all(at > 1_700_000_000 for at in attested)
     assert program.end() == (0, "")
     store = read_store(program)
     assert store.entries(laptop.journal.log) == laptop.bodies()

@@ -67,7 +67,7 @@ def _add_version(
     """Two payload files of equal size, so that a swap is not told by length."""
     folder.mkdir(parents=True, exist_ok=True)
     for tier in ("core", "large"):
-        (folder / f"{tier}.onnx").write_bytes(f"{channel} {tier} {version} ".encode().ljust(32, b".") * 4096)
+        (folder / f"{tier}.onnx").write_bytes(f"{tier} {version} ".encode().ljust(32, b".") * 4096)
     made = release.add_bundle(channel, folder, manifest_of(version, counter, **changes))
     release.sign(channel)
     return made

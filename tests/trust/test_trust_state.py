@@ -382,3 +382,17 @@ def test_reading_what_is_trusted_loads_no_tuf(world: World) -> None:
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
     )
     assert done.stdout == "[]\n"
+
+
+def test_a_stores_receipt_raises_the_floor_but_not_by_years(world: World) -> None:
+    laptop = world.laptop()
+    before = laptop.store.facts().clock_floor
+    laptop.store.raise_floor(world.clock.at + 40 * 86_400)
+    assert laptop.store.facts().clock_floor == world.clock.at + 40 * 86_400
+    assert laptop.store.facts().clock_behind
+    with pytest.raises(TrustRefused) as caught:
+        laptop.fetch(world.stick.source)
+    assert caught.value.reason == "expired"
+    for implausible in (world.clock.at + 4000 * 86_400, before):
+        laptop.store.raise_floor(implausible)
+        assert laptop.store.facts().clock_floor == world.clock.at + 40 * 86_400
