@@ -137,7 +137,12 @@ def summarise(
 def baseline_of(result: BenchResult, measured_at: float) -> BenchBaseline:
     """What a device keeps of a run. measured_at: Unix seconds."""
     return BenchBaseline(
-        version=result.version, p50_ms=result.p50_ms, p90_ms=result.p90_ms, kernel_ms=result.kernel_ms, measured=measured_at
+        version=result.version,
+        p50_ms=result.p50_ms,
+        p90_ms=result.p90_ms,
+        kernel_ms=result.kernel_ms,
+        measured=measured_at,
+        served_p50_ms=result.served_p50_ms,
     )
 
 

@@ -276,6 +276,7 @@ class BenchResult(_Message, frozen=True, kw_only=True):
     energy_j: float | None = None  # per inference
     accuracy: float | None = None
     runtime: str = ""
+    served_p50_ms: float | None = None  # of requests that took the way of a program's; p50_ms is of a tight loop
     baseline: BenchBaseline | None = None
 
 
@@ -287,6 +288,7 @@ class BenchBaseline(_Message, frozen=True, kw_only=True):
     p90_ms: float | None
     kernel_ms: float
     measured: float  # Unix seconds
+    served_p50_ms: float | None = None  # what the figures of serving are compared with; None: not measured
 
 
 # --- central store -----------------------------------------------------------------------------------------------------

@@ -56,7 +56,7 @@ class Activation:
         trial = Trial(boot_id=device.boot_id, deadline=monotonic() + step.trial_s, attempts=max(1, step.attempts))
         slot = advance(slot, "passed", now=device.now(), reason="validated", trial=trial)
         record = replace(record, phase="trial", checks=verdict.checks)
-        also = [lambda change: self._first_baseline(change, installed, verdict.p50_ms)]
+        also = [lambda change: self._first_baseline(change, installed, verdict)]
         note = device.entry(actor, "trial", step.model, step.version, "validated", f"{step.trial_s} s")
         device.save(slot=slot, checks=verdict.checks, record=record, note=note, also=also)
         self._answering.put_in_service(installed, verdict.worker)
@@ -103,11 +103,18 @@ class Activation:
             also=[lambda change: change.quarantine(installed.manifest_sha256, "validation_failed")],
         )
 
-    def _first_baseline(self, change: Change, installed: Installed, p50_ms: float | None) -> None:
+    def _first_baseline(self, change: Change, installed: Installed, verdict: Verdict) -> None:
         """What the version took here when it was checked stands for it until somebody measures better."""
-        if p50_ms is None or self._device.registry.baseline(installed.model, installed.version) is not None:
+        if verdict.p50_ms is None or self._device.registry.baseline(installed.model, installed.version) is not None:
             return
-        made = BenchBaseline(version=installed.version, p50_ms=p50_ms, p90_ms=None, kernel_ms=0.0, measured=self._device.now())
+        made = BenchBaseline(
+            version=installed.version,
+            p50_ms=verdict.p50_ms,
+            p90_ms=None,
+            kernel_ms=0.0,
+            measured=self._device.now(),
+            served_p50_ms=verdict.served_ms,
+        )
         change.baseline(installed.model, made)
 
     # --- commit --------------------------------------------------------------------------------------------------------

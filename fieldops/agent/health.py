@@ -184,7 +184,7 @@ class Health:
         stats = msgspec.structs.replace(
             seen.stats if seen.version == served.version else Stats(),
             p50_ms=serving.p50_ms,
-            baseline_p50_ms=baseline.p50_ms if baseline else None,
+            baseline_p50_ms=baseline.served_p50_ms if baseline else None,
             throttled=heat.throttled,
         )
         windows = await asyncio.to_thread(self._telemetry.windows, served.model, served.version)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from fieldops.edges.onnx import (
     measure,
     replay,
     runtime_key,
+    single_rows,
 )
 from fieldops.errors import UsageFault
 from fieldops.wire import encode
@@ -183,6 +185,11 @@ class Loaded:
 
     def latencies(self, n: int) -> list[float]:
         return latencies(self._cascade, self._inputs(), n)
+
+    def requests(self, n: int) -> list[bytes]:
+        """Bodies of requests as a program would send them, one golden row each."""
+        rows = islice(cycle(single_rows(self._inputs())), n)
+        return [msgspec.json.encode({"inputs": [_named(name, value) for name, value in row.items()]}) for row in rows]
 
     def measure(self, samples: int, warmup: int) -> Header:
         measured = measure(self._fresh, self._inputs(), samples=samples, warmup=warmup)

@@ -57,7 +57,7 @@ class Report:
         rows: list[Serving] = []
         for served in self.device.models.all():
             baseline = registry.baseline(served.model, served.version)
-            rows.append(served.figures.serving(served.model, served.version, now, baseline.p50_ms if baseline else None))
+            rows.append(served.figures.serving(served.model, served.version, now, baseline.served_p50_ms if baseline else None))
         return rows
 
     def resources(self) -> Resources:

@@ -13,6 +13,7 @@ from typing import Literal
 from fieldops.agent.device import Device
 from fieldops.agent.figures import percentile
 from fieldops.agent.frames import Header
+from fieldops.agent.measuring import served_p50
 from fieldops.agent.workers import Worker, WorkerGone, WorkerSaid
 from fieldops.edges.registry import Installed
 from fieldops.errors import DeviceCannot
@@ -29,6 +30,7 @@ class Verdict:
     worker: Worker | None
     checks: list[Check]
     p50_ms: float | None
+    served_ms: float | None = None  # median of requests as programs send them; None: not measured
 
     @property
     def ok(self) -> bool:
@@ -55,12 +57,14 @@ async def validate(device: Device, installed: Installed, stop: threading.Event, 
         Check(name="load", ok=True, measured="loaded", limit="loads as signed"),
     ]
     p50: float | None = None
+    served: float | None = None
     try:
         checks += await _golden(worker, way_back=way_back)
         _go_on(stop)
         if all(check.ok for check in checks):
             check, p50 = await _latency(device, worker, installed, stop, way_back=way_back)
             checks += [check, await _memory(worker, installed)]
+            served = None if way_back else await served_p50(worker)  # everybody waits for a way back
     except WorkerSaid as error:
         checks.append(Check(name="load", ok=False, measured=error.message, limit="answers"))
     except (WorkerGone, TimeoutError) as error:
@@ -69,7 +73,7 @@ async def validate(device: Device, installed: Installed, stop: threading.Event, 
         await worker.stop()
         raise
     if all(check.ok for check in checks):
-        return Verdict(worker, checks, p50)
+        return Verdict(worker, checks, p50, served)
     await worker.stop()
     return Verdict(None, checks, p50)
 

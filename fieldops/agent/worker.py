@@ -72,6 +72,7 @@ class _Bundle:
             "measure": self._measure,
             "memory": self._memory,
             "window": self._window,
+            "requests": self._requests,
             "metadata": self._metadata,
             "hardware": self._hardware,
         }
@@ -116,6 +117,10 @@ class _Bundle:
 
     def _memory(self, _: Header, __: bytes) -> Reply:
         return {"bytes": max(0, _rss() - self._loaded.rss_before)}, b""
+
+    def _requests(self, header: Header, _: bytes) -> Reply:
+        bodies = self._loaded.requests(int(header["n"]))
+        return {"sizes": [len(body) for body in bodies]}, b"".join(bodies)
 
     def _window(self, _: Header, __: bytes) -> Reply:
         return {"n": self._loaded.observed}, self._loaded.window()

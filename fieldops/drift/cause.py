@@ -29,7 +29,7 @@ from fieldops.wire import DriftReport, Stats
 __all__ = ["Diagnosis", "FeatureShift", "Verdict", "diagnose"]
 
 SLOWER = 1.3  # references/bench_drift.md §C; two runs within one regime differ by 7 %
-LEAST_SLOWER_MS = 1.0  # a benchmark runs hot, a served request cold: below this the two differ on any healthy device
+LEAST_SLOWER_MS = 1.0  # both are of served requests; below this no program notices
 FEWEST_LABELS = 50
 HARDWARE = frozenset({"artifact", "compute", "thermal", "contention"})
 DATA = frozenset({"data", "concept", "model"})

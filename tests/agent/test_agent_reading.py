@@ -85,7 +85,8 @@ def test_a_damaged_file_shows_in_the_evidence(device: Agent) -> None:
     file = folder / "large.onnx"
     file.write_bytes(file.read_bytes()[:-1] + b"\x7f")
     deadline = within()
-    while (stats := device.get("/v1/drift")["models"][0]["stats"])["digest_ok"]:
+    # None: the worker has not answered for its evidence yet. Only the fact ends this.
+    while (stats := device.get("/v1/drift")["models"][0]["stats"])["digest_ok"] is not False:
         deadline.check("the evidence")
         deadline.cancel.wait(0.1)
     assert (stats["golden_ok"], stats["digest_ok"]) == (True, False)
