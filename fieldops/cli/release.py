@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fieldops.cli import release_policy
+from fieldops.cli import release_keys, release_policy
 from fieldops.cli.call import Call, Json, group
-from fieldops.cli.diagnostics import tell
+from fieldops.cli.diagnostics import agreed, at_terminal, tell
 from fieldops.cli.documents import ReleaseHealth
 from fieldops.cli.office import (
     HERE,
     Keys,
     PassphraseFile,
     Repo,
-    Unencrypted,
     file_bytes,
     keys_in,
     moment,
-    new_keys_in,
     release,
     said,
 )
@@ -30,9 +27,11 @@ from fieldops.errors import CheckFailed, UsageFault
 
 if TYPE_CHECKING:
     from fieldops.bundles.manifest import Manifest
-    from fieldops.wiring import Release
+    from fieldops.wiring import ReleaseKeys
 
 app = group()
+for verb in (release_keys.keygen, release_keys.init, release_keys.rotate):
+    app.command()(verb)
 app.add_typer(release_policy.app, name="policy", help="The signed rules: set, add-person, revoke.")
 
 SPEC_FILE = "spec.json"  # a manifest without digests and figures, which are measured here
@@ -44,76 +43,6 @@ Channel = Annotated[str, typer.Option("--channel", help="stable or canary.")]
 KeyNames = Annotated[
     list[str] | None, typer.Option("--key", metavar="NAME", help="Name such as stable-2, or the key's file. May be repeated.")
 ]
-
-
-@app.command()
-def keygen(
-    context: typer.Context,
-    name: Annotated[str, typer.Argument(metavar="ROLE-N", help="Such as stable-2.")],
-    keys: Keys = HERE,
-    passphrase_file: PassphraseFile = None,
-    unencrypted: Unencrypted = False,
-    program: Annotated[
-        list[str] | None,
-        typer.Option("--signer", metavar="WORD", help="A program that signs; repeat for its arguments. Needs --public."),
-    ] = None,
-    public: Annotated[Path | None, typer.Option("--public", metavar="FILE", help="The program's public key (PEM).")] = None,
-    json: Json = False,
-) -> None:
-    """Make your key, or name the program that holds it. Hand only its .pub file to the others."""
-    call = Call.of(context, json=json)
-    if program:
-        if public is None:
-            raise UsageFault("--signer needs --public", reason="usage", next_step="give the PEM file of its public key")
-        folder = call.laptop.release_keys(keys, None, None)
-        key = folder.attach(name, public, program)
-    else:
-        folder = new_keys_in(call, keys, passphrase_file, unencrypted=unencrypted)
-        key = folder.make(name)
-    said(call, "keygen", [f"{name}: {key.keyid}", f"hand in {folder.public_file(name)}; nothing else leaves this machine"])
-
-
-@app.command()
-def init(
-    context: typer.Context,
-    repo: Repo,
-    keys: Keys = HERE,
-    passphrase_file: PassphraseFile = None,
-    unencrypted: Unencrypted = False,
-    threshold: Annotated[
-        list[str] | None, typer.Option("--threshold", metavar="ROLE=N", help="How many must sign, where not as usual.")
-    ] = None,
-    json: Json = False,
-) -> None:
-    """Make a repository from the key ceremony's .pub files; in an empty key folder, all keys as well."""
-    call = Call.of(context, json=json)
-    if any(keys.glob("*-*.pub")) or any(keys.glob("*-*.pem")) or any(keys.glob("*-*.signer")):
-        folder = keys_in(call, keys, passphrase_file)
-    else:
-        folder = new_keys_in(call, keys, passphrase_file, unencrypted=unencrypted)
-    made = call.laptop.new_release(repo, folder, _thresholds(threshold or []))
-    done = [f"repository {repo}, keys {keys}"]
-    done += [fingerprint_line(made)] if made.published else _to_sign(made)
-    said(call, "init", done)
-
-
-def fingerprint_line(made: Release) -> str:
-    fingerprint = hashlib.sha256(made.root(1)).hexdigest()
-    return f"root fingerprint {fingerprint}: give it to technicians by another way than the file"
-
-
-def _thresholds(given: list[str]) -> dict[str, int]:
-    found: dict[str, int] = {}
-    for text in given:
-        role, _, number = text.partition("=")
-        if not number.isdigit():
-            raise UsageFault(f"--threshold {text!r}", reason="usage", next_step="write ROLE=N, such as root=2")
-        found[role] = int(number)
-    return found
-
-
-def _to_sign(made: Release) -> list[str]:
-    return [str(each) for role in made.pending_roles() for each in made.standing(role)]
 
 
 @app.command()
@@ -181,16 +110,13 @@ def sign(
     call = Call.of(context, json=json)
     holder = keys_in(call, keys, passphrase_file)
     if repo is None:
-        if pending is None or not key:
-            raise UsageFault(
-                "without --repo, a carried file is signed", reason="usage", next_step="give --pending FILE and --key NAME"
-            )
-        said(call, "sign", [*call.laptop.sign_carried(holder, role, key, pending), f"signed; carry {pending} back"])
+        said(call, "sign", _sign_carried(call, holder, role, key or [], pending))
         return
     opened = call.laptop.release(repo, holder)
     if pending is not None:
         opened.join(role, pending)
     if pending is None or key:
+        _confirm(opened.changes(role))
         opened.sign(role, key)
     file = opened.pending_file(role)
     done = [*opened.changes(role), *(str(each) for each in opened.standing(role))]
@@ -199,37 +125,35 @@ def sign(
     said(call, "sign", done)
 
 
+def _sign_carried(call: Call, holder: ReleaseKeys, role: str, names: list[str], pending: Path | None) -> list[str]:
+    if pending is None:
+        raise UsageFault(
+            "neither a repository nor a carried file",
+            reason="usage",
+            next_step="give --repo DIR, or --pending FILE and --key NAME",
+        )
+    changes = call.laptop.sign_carried(holder, role, [], pending)
+    if not names:
+        return [*changes, "not signed: give --key NAME to sign it"]
+    _confirm(changes)
+    call.laptop.sign_carried(holder, role, names, pending)
+    return [*changes, f"signed; carry {pending} back"]
+
+
+def _confirm(changes: list[str]) -> None:
+    """Nobody signs unread: at a terminal it is shown first. A script has decided already."""
+    if changes and at_terminal():
+        for text in changes:
+            tell(text)
+        agreed("sign this?")
+
+
 @app.command()
 def withdraw(context: typer.Context, bundle: RefArg, repo: Repo, channel: Channel = "stable", json: Json = False) -> None:
     """Say that nobody may take a version any more; devices then know why. `sign` comes next."""
     call = Call.of(context, json=json)
     release(call, repo, HERE).withdraw(bundle, channel)
     said(call, "withdraw", [f"{bundle} is withdrawn in what is pending for {channel}; sign it next"])
-
-
-@app.command()
-def rotate(
-    context: typer.Context,
-    role: Annotated[str, typer.Argument(metavar="ROLE", help="Any role, snapshot and timestamp as well.")],
-    repo: Repo,
-    keys: Keys = HERE,
-    out: Annotated[str | None, typer.Option("--out", metavar="NAME", help="The key that goes.")] = None,
-    into: Annotated[
-        str | None, typer.Option("--in", metavar="FILE.pub", help="The key that comes. Default: a new one, made in --keys.")
-    ] = None,
-    threshold: Annotated[int | None, typer.Option("--threshold", min=1, help="How many must sign from now on.")] = None,
-    passphrase_file: PassphraseFile = None,
-    unencrypted: Unencrypted = False,
-    json: Json = False,
-) -> None:
-    """Change the keys of a role. Root keys change by a root that the old and the new keys both sign."""
-    call = Call.of(context, json=json)
-    makes = into is None and threshold is None
-    holder = new_keys_in(call, keys, passphrase_file, unencrypted=unencrypted) if makes else keys_in(call, keys, passphrase_file)
-    opened = call.laptop.release(repo, holder)
-    roles = opened.rotate(role, out=out, into=into, threshold=threshold)
-    done = [text for each in roles for text in (*opened.changes(each), *map(str, opened.standing(each)))]
-    said(call, "rotate", [*done, f"sign next: {', '.join(roles)}"])
 
 
 @app.command()
@@ -251,7 +175,7 @@ def publish(
     first = not opened.published
     done = [f"published as timestamp {opened.publish()}"]
     if first:
-        done.append(fingerprint_line(opened))
+        done.append(release_keys.fingerprint_line(opened))
     if renewal is not None:
         made = opened.renewal(renewal, days, until=moment(until))
         done.append(f"renewal {made.place}: {made.size_bytes} bytes, valid until {instant(made.expires)}")

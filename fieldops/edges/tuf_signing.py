@@ -47,11 +47,16 @@ def sign(folder: RepositoryFolder, keys: KeyFolder, role: str, names: Sequence[s
 
 
 def sign_file(keys: KeyFolder, role: str, names: Sequence[str], file: Path) -> Metadata[Any]:
-    """Add signatures to a pending role that was carried here. Without the repository only its form is checked."""
+    """Add signatures to a pending role that was carried here. Without the repository only its form is checked.
+
+    No names: it is only looked at.
+    """
     metadata = load(file)
     _check_is(metadata, role, file)
     for name in names:
         _add(metadata, keys.signer(name))
+    if not names:
+        return metadata
     write_whole(file, metadata.to_bytes(), 0o644)
     return metadata
 

@@ -75,7 +75,12 @@ def test_a_key_made_and_used_at_a_terminal_asks_for_its_passphrase(at_terminal: 
     assert "short and sweet" not in terminal.seen
     rotated = ("release", "rotate", "canary", *open_with(office), "--out", "canary-1", "--in", str(office / "keys/canary-2.pub"))
     assert run(*rotated).code == 0
+    shown = run("release", "sign", "canary", "--pending", str(office / "repo/pending/canary.json")).out
+    assert "not signed" in shown
     terminal = at_terminal("release", "sign", "canary", *at(office), "--key", "canary-2")
+    terminal.until("sign this?")
+    assert shown.splitlines()[0] in terminal.seen
+    terminal.type("yes")
     terminal.until("passphrase of canary-2")
     terminal.type("short and sweet")
     assert terminal.ended() == 0
