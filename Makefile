@@ -4,13 +4,14 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check format bench faults schemas clean
+.PHONY: demo test check format bench faults schemas lock clean
 demo: $(VENV)/.demo ; @if [ -n "$(TOUR)" ] || ! [ -t 1 ]; then $(BIN)/fieldops demo --tour; else $(BIN)/fieldops demo; fi
 test: $(VENV)/.test ; $(BIN)/python -m pytest -n 2 $(ARGS)
 check: $(VENV)/.test ; $(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/lint-imports
 format: $(VENV)/.test ; $(BIN)/ruff format . && $(BIN)/ruff check --fix .
 bench: $(VENV)/.test ; $(BIN)/python -m benchmarks
 schemas: $(VENV)/.test ; $(BIN)/python -m fieldops.cli.schemas docs/schemas
+lock: $(VENV)/.test ; $(BIN)/python scripts/lock_agent.py
 clean: ; rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage*
 
 $(VENV)/bin/python: ; $(PYTHON) -m venv $(VENV)

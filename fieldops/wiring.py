@@ -30,10 +30,24 @@ if TYPE_CHECKING:  # types only: at run time each is imported by the property th
     from fieldops.operations.discover import Found
     from fieldops.operations.gate import Gate, Words
     from fieldops.operations.hostkeys import OfferedKey
+    from fieldops.operations.kit import MadeKit
     from fieldops.operations.release import Appraiser
     from fieldops.operations.renew import Renewable
     from fieldops.policy import Actor
-    from fieldops.ports import Device, InventoryFile, Journal, Media, Runner, Runs, Source, Store, Technician, Trail, Trust
+    from fieldops.ports import (
+        Device,
+        InventoryFile,
+        Journal,
+        Media,
+        OnProgress,
+        Runner,
+        Runs,
+        Source,
+        Store,
+        Technician,
+        Trail,
+        Trust,
+    )
     from fieldops.steps import Approval
     from fieldops.wire import Hello, Session
 
@@ -406,6 +420,21 @@ class Laptop:
         from fieldops.edges.discovery import browse
 
         return browse(deadline)
+
+    # --- installation kits -------------------------------------------------------------------------------------------------------
+
+    def build_kit(self, platform: str, python: str, dest: Path, deadline: Deadline, progress: OnProgress) -> MadeKit:
+        """While online. Raises DeviceCannot (no_wheel), LinkFault (no_index)."""
+        from fieldops.edges.kit import build as maker
+        from fieldops.operations.kit import build
+
+        return build(maker, platform, python, dest, deadline, progress)
+
+    def read_kit(self, folder: Path) -> MadeKit:
+        """Raises UsageFault when it is not as it was built."""
+        from fieldops.edges.kit import read
+
+        return read(folder)
 
     # --- the release team's side -------------------------------------------------------------------------------------------------
 

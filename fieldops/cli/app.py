@@ -31,6 +31,7 @@ HELP = {"help_option_names": ["-h", "--help"]}
 # verb -> what its help line says; the file has the verb's name. In the order of a visit.
 VERBS: dict[str, str] = {
     "device": "The inventory: list, add, remove, discover, trust, enrol, show.",
+    "kit": "What a device without internet installs its agent from: build, check.",
     "resources": "CPU, memory, disk, temperature and answers of devices.",
     "models": "Which model versions devices run, hold, and could go back to: (devices), prune.",
     "drift": "Whether the data or the hardware changed, with the evidence.",

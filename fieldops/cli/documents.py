@@ -110,6 +110,17 @@ class Enrolled(Document, frozen=True, kw_only=True, tag="fieldops.enrolled/v1"):
     devices: list[EnrolledDevice]
 
 
+class BuiltKit(Document, frozen=True, kw_only=True, tag="fieldops.built-kit/v1"):
+    """An installation kit on this laptop's disk."""
+
+    folder: str
+    version: str
+    platform: str
+    python: str
+    files: int
+    size_bytes: int
+
+
 # --- reading a device --------------------------------------------------------------------------------------------------------
 
 
