@@ -9,8 +9,10 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -24,6 +26,8 @@ from fieldops.ports import Source
 
 _CHUNK_BYTES = 1 << 20
 _OVERLAP_BYTES = 4 << 20  # from this size on a second thread hashes while this one reads and writes
+_MOST_BEHIND = 4  # pieces that are read and not yet hashed
+_SYNC_BYTES = 8 << 20
 _RESERVE_BYTES = 16 << 20  # the log and the trust state must go on being written when a copy has filled the disk
 
 OnBytes = Callable[[int], None]  # bytes of this file there so far
@@ -192,30 +196,48 @@ def _fill(part: Path, source: Source, target: Signed, deadline: Deadline, on_byt
     with os.fdopen(descriptor, "r+b") as file:
         digest, have = _resume(file, target.size)
         if have < target.size or target.size == 0:
-            for chunk in _hashed(source.chunks(target.path, have), digest, aside=target.size - have >= _OVERLAP_BYTES):
-                have = _within(have + len(chunk), source, target, deadline)
-                file.write(chunk)
-                if on_bytes:
-                    on_bytes(have)
+            aside = target.size - have >= _OVERLAP_BYTES
+            with closing(_hashed(source.chunks(target.path, have), digest, file.fileno() if aside else None)) as chunks:
+                for chunk in chunks:
+                    have = _within(have + len(chunk), source, target, deadline)
+                    file.write(chunk)
+                    if on_bytes:
+                        on_bytes(have)
         file.flush()
         os.fsync(file.fileno())
     _whole(have, digest.hexdigest(), source, target)
 
 
-def _hashed(chunks: Iterator[bytes], digest: hashlib._Hash, *, aside: bool) -> Iterator[bytes]:
-    """The same chunks; digest has them all when this is exhausted. aside: a thread hashes one while the caller writes it."""
-    if not aside:
+def _hashed(chunks: Iterator[bytes], digest: hashlib._Hash, descriptor: int | None) -> Generator[bytes, None, None]:
+    """The same chunks; digest has them all when this is exhausted. descriptor: where the caller writes them; None: in one thread.
+
+    While the caller reads and writes, one thread hashes and another makes durable what is written: the fsync at the end has
+    little left to do. Neither falls behind by more than a few pieces, so memory stays bounded.
+    """
+    if descriptor is None:
         for chunk in chunks:
             digest.update(chunk)
             yield chunk
         return
-    with ThreadPoolExecutor(1, thread_name_prefix="hash") as hashing:
-        before: Future[None] | None = None
+    with ThreadPoolExecutor(1, "hash") as hashing, ThreadPoolExecutor(1, "sync") as syncing:
+        hashed: deque[Future[None]] = deque()
+        synced: Future[None] | None = None
+        written = 0
         for chunk in chunks:
-            if before is not None:  # never more than one chunk behind, so memory stays bounded
-                before.result()
-            before = hashing.submit(digest.update, chunk)
+            if len(hashed) >= _MOST_BEHIND:
+                hashed.popleft().result()
+            hashed.append(hashing.submit(digest.update, chunk))
             yield chunk
+            written += len(chunk)
+            if written >= _SYNC_BYTES and (synced is None or synced.done()):
+                if synced is not None:
+                    synced.result()  # the kernel tells a failed write to one sync only
+                synced, written = syncing.submit(_sync_data, descriptor), 0
+        for last in (*hashed, *([synced] if synced is not None else [])):
+            last.result()
+
+
+_sync_data: Callable[[int], None] = getattr(os, "fdatasync", os.fsync)
 
 
 def _within(have: int, source: Source, target: Signed, deadline: Deadline) -> int:
