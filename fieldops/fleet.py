@@ -81,8 +81,7 @@ class DeviceEntry:
     owner: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Hint:
+class Hint(Struct, frozen=True):
     """What somebody on the network says of a device: an address to ask, never proof. id: as claimed; None: none given."""
 
     name: str
@@ -115,8 +114,7 @@ def parse_ssh_address(text: str) -> SshAddress:
     return SshAddress(user or None, address.host, address.port)
 
 
-@dataclass(frozen=True, slots=True)
-class Inventory:
+class Inventory(Struct, frozen=True):
     """Devices in the order of the file; names are unique."""
 
     devices: tuple[DeviceEntry, ...] = ()
@@ -189,8 +187,7 @@ def parse_inventory(text: str, file: str) -> Inventory:
     return Inventory(tuple(devices))
 
 
-@dataclass(frozen=True, slots=True)
-class _Lines:
+class _Lines(Struct, frozen=True):
     file: str
     lines: list[str]
     start: int
@@ -332,6 +329,7 @@ class Serving(Struct, frozen=True, kw_only=True):
     p95_ms: float | None = None
     baseline_p50_ms: float | None = None
     routes: dict[str, int] = {}  # answers by route since start: core, large, deadline, rule
+    rested: dict[str, int] = {}  # why the large model was not asked, though the core was unsure: thermal, battery, load, ...
 
 
 class Hardware(Struct, frozen=True, kw_only=True):

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from fieldops.tiers import AS_SIGNED, TierSettings, tiers_in_words
+
 
 class _Step(Struct, frozen=True, kw_only=True, tag_field="kind", forbid_unknown_fields=True):
     """Common shape: JSON objects tagged by `kind`; an unknown field or kind is refused."""
@@ -83,6 +85,13 @@ class Prune(_Step, frozen=True, kw_only=True, tag="Prune"):
     versions: list[str] = []  # none named: every one that is stored or quarantined
 
 
+class SetTiers(_Step, frozen=True, kw_only=True, tag="SetTiers", omit_defaults=True):
+    """When the large model of a cascade may run on this device. Without settings: as signed."""
+
+    model: str
+    settings: TierSettings = AS_SIGNED
+
+
 class Bench(_Step, frozen=True, kw_only=True, tag="Bench"):
     """Measure a version on the device. Loads it, so policy may forbid it while serving."""
 
@@ -106,9 +115,9 @@ class Unenrol(_Step, frozen=True, kw_only=True, tag="Unenrol"):
     label: str = ""
 
 
-Care = Prune | Bench  # beside the transaction: they change no version that answers
-Step = Enrol | RotateTrust | Stage | Activate | Commit | Revert | Prune | Bench | Adopt | Unenrol
-STEP_KINDS: tuple[type[Step], ...] = (Enrol, RotateTrust, Stage, Activate, Commit, Revert, Prune, Bench, Adopt, Unenrol)
+Care = Prune | SetTiers | Bench  # beside the transaction: they change no version that answers
+Step = Enrol | RotateTrust | Stage | Activate | Commit | Revert | Prune | SetTiers | Bench | Adopt | Unenrol
+STEP_KINDS: tuple[type[Step], ...] = (Enrol, RotateTrust, Stage, Activate, Commit, Revert, Prune, SetTiers, Bench, Adopt, Unenrol)
 
 
 def kind_of(step: Step) -> str:
@@ -123,7 +132,7 @@ def subject_of(step: Step) -> tuple[str, str]:
             return "laptop", step.label
         case RotateTrust():
             return "trust", ""
-        case Stage() | Activate() | Commit() | Revert() | Prune() | Bench() | Adopt():
+        case Stage() | Activate() | Commit() | Revert() | Prune() | SetTiers() | Bench() | Adopt():
             return "model", step.model
 
 
@@ -142,7 +151,7 @@ def describe(step: Step) -> str:
             return f"commit {step.model} {step.version}"
         case Revert():
             return f"revert {step.model} to {step.to or 'last-good'}"
-        case Prune() | Bench():
+        case Prune() | SetTiers() | Bench():
             return _describe_care(step)
         case Adopt():
             return f"adopt the running {step.model} as version 0.0.0 and last-good, and measure it"
@@ -154,6 +163,8 @@ def _describe_care(step: Care) -> str:
     match step:
         case Prune():
             return f"remove {step.model} {', '.join(step.versions) or 'versions that are neither active nor last-good'}"
+        case SetTiers():
+            return f"tiers of {step.model}: {tiers_in_words(step.settings)}"
         case Bench():
             return f"benchmark {step.model}, {step.samples} samples"
 
@@ -173,7 +184,7 @@ def undo_of(step: Step, *, previous: str | None) -> str:
             return f"roll back to {previous or 'last-good'}, which is kept"
         case Revert():
             return f"activate {previous or 'the version before'} again"
-        case Prune() | Bench():
+        case Prune() | SetTiers() | Bench():
             return _undo_of_care(step)
         case Adopt():
             return "nothing to undo: the model goes on answering as before"
@@ -185,6 +196,8 @@ def _undo_of_care(step: Care) -> str:
     match step:
         case Prune():
             return "stage the version again"
+        case SetTiers():
+            return f"set them again as they were; `fieldops models tiers DEVICE {step.model}` alone brings back what was signed"
         case Bench():
             return "nothing to undo"
 

@@ -10,32 +10,95 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from msgspec import Struct
+
 Route = Literal["core", "large", "deadline", "rule"]
+Refusal = Literal["", "thermal", "battery", "power", "load", "setting"]
 
 # A first guess before the large model has run once; its own measured time replaces it.
 UNKNOWN_TIME_FACTOR = 10.0
 
 
+Large = Literal["auto", "never"]
+
+
+class TierSettings(Struct, frozen=True, kw_only=True):
+    """When the large model may run on this device. None: no such limit, or as signed. `never`: the core answers alone."""
+
+    large: Large = "auto"
+    threshold: float | None = None  # 0..1, in place of the signed one: confidence below which the large model is asked
+    hottest_c: float | None = None  # from this temperature on it rests
+    battery_pct: float | None = None  # below this charge it rests while nothing charges the battery
+    power_w: float | None = None  # from this power of the device on it rests
+    queue: int = 8  # from so many waiting requests on it rests
+
+    @property
+    def fault(self) -> str:
+        """Empty when every limit makes sense."""
+        if self.threshold is not None and not 0 <= self.threshold <= 1:
+            return "a threshold is a confidence from 0 to 1"
+        if self.battery_pct is not None and not 0 <= self.battery_pct <= 100:
+            return "a battery has 0 to 100 %"
+        if self.power_w is not None and not 0 < self.power_w < 1e6:
+            return "a power is more than 0 W"
+        if self.hottest_c is not None and not -40 <= self.hottest_c <= 200:
+            return "a temperature limit lies between -40 and 200 °C"
+        return "" if 1 <= self.queue <= 10_000 else "a queue limit is 1 to 10000"
+
+
+AS_SIGNED = TierSettings()
+
+
+def tiers_in_words(settings: TierSettings) -> str:
+    """For people: the confirm dialog, the journal, the answer."""
+    if settings == AS_SIGNED:
+        return "as signed"
+    if settings.large == "never":
+        return "the core answers alone"
+    limits = (
+        ("asked below confidence", settings.threshold, ""),
+        ("rests from", settings.hottest_c, " °C"),
+        ("rests below", settings.battery_pct, " % on battery"),
+        ("rests from", settings.power_w, " W"),
+        ("rests from", settings.queue if settings.queue != AS_SIGNED.queue else None, " waiting requests"),
+    )
+    return "large model " + ", ".join(f"{word} {value:g}{unit}" for word, value, unit in limits if value is not None)
+
+
 @dataclass(frozen=True, slots=True)
 class Allowance:
-    """Whether the device can afford the large model now. None: not measurable, which allows it."""
+    """Whether the device can afford the large model now. None: not measurable, or no limit; both allow it."""
 
     throttled: bool | None = None
     soc_temp_c: float | None = None
     temp_limit_c: float | None = None
     queued: int = 0  # requests that wait behind this one
     queue_limit: int = 8
+    forbidden: bool = False  # a person set it so
+    on_battery: bool | None = None
+    battery_pct: float | None = None
+    battery_limit_pct: float | None = None
+    power_w: float | None = None
+    power_limit_w: float | None = None
 
     @property
-    def refusal(self) -> str:
-        """Empty when the large model may run, else why not: thermal or load."""
+    def refusal(self) -> Refusal:
+        """Empty when the large model may run, else why not."""
+        if self.forbidden:
+            return "setting"
         if self.throttled:
             return "thermal"
         if self.soc_temp_c is not None and self.temp_limit_c is not None and self.soc_temp_c >= self.temp_limit_c:
             return "thermal"
-        if self.queued >= self.queue_limit:
-            return "load"
-        return ""
+        if self.on_battery and _below(self.battery_pct, self.battery_limit_pct):
+            return "battery"
+        if self.power_w is not None and self.power_limit_w is not None and self.power_w >= self.power_limit_w:
+            return "power"
+        return "load" if self.queued >= self.queue_limit else ""
+
+
+def _below(value: float | None, limit: float | None) -> bool:
+    return value is not None and limit is not None and value < limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +107,7 @@ class Choice:
 
     ask_next: bool
     route: Route
-    why: Literal["sure", "unsure", "no_next", "no_time", "thermal", "load", "not_finite"]
+    why: Literal["sure", "unsure", "no_next", "no_time", "thermal", "battery", "power", "load", "setting", "not_finite"]
 
 
 def after_core(
@@ -54,7 +117,7 @@ def after_core(
     left_s: float | None,
     expected_s: float | None,
     core_s: float = 0.0,
-    refusal: str = "",
+    refusal: Refusal = "",
 ) -> Choice:
     """What to do with the core's answer.
 
@@ -67,8 +130,8 @@ def after_core(
     if confidence >= threshold:  # false for nan
         return Choice(ask_next=False, route="core", why="sure")
     fallback: Route = "core" if math.isfinite(confidence) else "rule"
-    if refusal in {"thermal", "load"}:
-        return Choice(ask_next=False, route=fallback, why="thermal" if refusal == "thermal" else "load")
+    if refusal:
+        return Choice(ask_next=False, route=fallback, why=refusal)
     needed = expected_s if expected_s is not None else core_s * UNKNOWN_TIME_FACTOR
     if left_s is not None and needed >= left_s:
         return Choice(ask_next=False, route="deadline" if math.isfinite(confidence) else "rule", why="no_time")

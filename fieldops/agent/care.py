@@ -8,8 +8,9 @@ from fieldops.agent.answering import Answering
 from fieldops.agent.device import Device
 from fieldops.agent.measuring import bench
 from fieldops.agent.pruning import prune
+from fieldops.agent.tuning import set_tiers
 from fieldops.errors import DeviceCannot
-from fieldops.steps import Bench, Care, Prune
+from fieldops.steps import Bench, Care, Prune, SetTiers
 from fieldops.wire import StepRecord
 
 
@@ -27,6 +28,8 @@ class Caring:
         match step:
             case Prune():
                 prune(self._device, record, step, slot, actor)
+            case SetTiers():
+                set_tiers(self._device, record, step, slot, actor)
             case Bench():
                 if slot.answering is None:
                     raise DeviceCannot(

@@ -8,6 +8,7 @@ from fieldops.fleet import Serving
 
 SPAN_S = 60.0
 LEAST = 10  # answers below which a percentile says nothing
+RESTED = frozenset({"thermal", "battery", "power", "load", "setting", "no_time"})
 MOST = 6000  # kept answers; at a higher rate the minute is cut short
 
 
@@ -23,6 +24,7 @@ class Figures:
         self.requests = 0
         self.failed = 0
         self.routes: Counter[str] = Counter()
+        self.rested: Counter[str] = Counter()  # why the large model was not asked though the core was unsure
         self._answers: deque[tuple[float, float]] = deque(maxlen=MOST)
         self._since: float | None = None
         self.version_requests = 0
@@ -39,10 +41,12 @@ class Figures:
         """0..1 of the requests that the version in service was asked."""
         return self.version_failed / self.version_requests if self.version_requests else 0.0
 
-    def answer(self, now: float, ms: float, route: str) -> None:
+    def answer(self, now: float, ms: float, route: str, why: str = "") -> None:
         self.requests += 1
         self.version_requests += 1
         self.routes[route] += 1
+        if why in RESTED:
+            self.rested[why] += 1
         self._since = now if self._since is None else self._since
         self._answers.append((now, ms))
 
@@ -69,4 +73,5 @@ class Figures:
             p95_ms=percentile(rising, 0.95) if enough else None,
             baseline_p50_ms=baseline_p50_ms,
             routes=dict(self.routes),
+            rested=dict(self.rested),
         )

@@ -14,6 +14,7 @@ from functools import partial
 import msgspec
 
 from fieldops.agent.admission import Admission
+from fieldops.agent.affording import affordable
 from fieldops.agent.device import Device
 from fieldops.agent.frames import Header
 from fieldops.agent.serving import Served
@@ -85,9 +86,8 @@ class Health:
 
     async def _watch_models(self) -> None:
         while True:
-            heat = await asyncio.to_thread(self._device.sensors.heat)
             for served in self._device.models.all():
-                served.cool = heat.throttled is not True
+                served.allowance = await asyncio.to_thread(affordable, self._device, served.model)
                 await self._look_at(served)
             await asyncio.sleep(LOOK_S)
 

@@ -30,6 +30,7 @@ from fieldops.edges.onnx import (
     single_rows,
 )
 from fieldops.errors import UsageFault
+from fieldops.tiers import Refusal
 from fieldops.wire import encode
 
 _FIND = {"FP16": "float16", "FP32": "float32", "FP64": "float64", "BOOL": "bool"}
@@ -123,7 +124,11 @@ class Loaded:
     def _inputs(self) -> Tensors:
         return dict(self._golden.inputs) if self._golden else made_up_inputs(self.manifest)
 
-    def infer(self, body: bytes, deadline_s: float | None, large: bool) -> tuple[Header, bytes]:
+    def tune(self, temperatures: dict[str, float], threshold: float | None) -> None:
+        """See Cascade.tune."""
+        self._cascade.tune(temperatures, threshold)
+
+    def infer(self, body: bytes, deadline_s: float | None, refusal: Refusal) -> tuple[Header, bytes]:
         start = time.perf_counter()
         try:
             request = decoder(_Request).decode(body)
@@ -131,7 +136,7 @@ class Loaded:
             raise _bad(f"no inference request: {error}") from error
         inputs = _tensors(request, self.manifest)
         asked = time.perf_counter()
-        answer = self._cascade.infer(inputs, deadline_s=deadline_s, allow_large=large)
+        answer = self._cascade.infer(inputs, deadline_s=deadline_s, refusal=refusal)
         model_ms = (time.perf_counter() - asked) * 1000
         if self._observer is not None:
             self._observer.add(inputs, answer.outputs)
@@ -142,13 +147,14 @@ class Loaded:
             "outputs": [_named(name, value) for name, value in answer.outputs.items()],
             "parameters": {
                 "route": answer.route,
+                "why": answer.why,
                 "version": self.manifest.version if not self._foreign else "foreign",
                 "confidence": answer.confidence,
                 "tier_ms": answer.tier_ms,
                 "total_ms": (time.perf_counter() - start) * 1000,
             },
         }
-        return {"route": answer.route, "ms": model_ms}, msgspec.json.encode(reply)
+        return {"route": answer.route, "why": answer.why, "ms": model_ms}, msgspec.json.encode(reply)
 
     def _judge_by(self, path: Path | None) -> None:
         """Take the set at `path`, which newer signed policy may have replaced. Raises UsageFault (bad_golden)."""
@@ -222,5 +228,6 @@ class Loaded:
                 "platform": "onnx_onnxruntime",
                 "inputs": described(self.manifest.inputs),
                 "outputs": described(self.manifest.outputs),
+                "parameters": {"gate": self._cascade.gate, "tiers": ", ".join(self._cascade.tier_names)},
             }
         )

@@ -86,7 +86,7 @@ async def served_p50(worker: Worker, n: int = SERVED) -> float:
     taken: list[float] = []
     for size in found["sizes"]:
         body, bodies = bodies[:size], bodies[size:]
-        answer, _ = await worker.call({"op": "infer", "deadline_s": CALL_S, "large": True}, body, within_s=CALL_S)
+        answer, _ = await worker.call({"op": "infer", "deadline_s": CALL_S}, body, within_s=CALL_S)
         taken.append(float(answer["ms"]))
         await asyncio.sleep(PAUSE_S)
     await worker.call({"op": "window"}, within_s=CALL_S)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from fieldops.agent.home import AgentHome
 from fieldops.agent.serving import Served
+from fieldops.agent.tuning import settings_of, tuning_of
 from fieldops.agent.workers import Load, Worker
 from fieldops.bundles.manifest import FileEntry, Manifest, Objectives, Rule, Tier
 from fieldops.edges.registry import Installed, Registry
@@ -72,6 +73,7 @@ class Models:
                 manifest=manifest,
             )
         golden = self._home.golden(manifest.task) if manifest else None
+        tuning = tuning_of(self._registry, installed.model, installed.version)
         return Load(
             folder=self._home.bundles / installed.manifest_sha256,
             model=installed.model,
@@ -79,6 +81,8 @@ class Models:
             golden=golden if golden and golden.exists() else None,
             memory_bytes=manifest.objectives.memory_bytes if manifest else None,
             manifest=None,
+            temperatures=tuning.temperatures,
+            threshold=settings_of(self._registry, installed.model).threshold,
         )
 
 

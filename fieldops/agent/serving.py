@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import msgspec
 
 from fieldops.agent.figures import Figures
 from fieldops.agent.workers import Load, Worker, WorkerGone, WorkerSaid
 from fieldops.bundles.manifest import Rule
+from fieldops.tiers import Allowance
 
 DRAIN_S = 10.0  # longest that a switched-out worker may finish what it began
 BACK_OFF_S = (0.0, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
@@ -31,6 +32,7 @@ class Answered:
     body: bytes
     route: str
     version: str
+    why: str = ""
 
 
 @dataclass(slots=True)
@@ -55,7 +57,7 @@ class Served:
         self.rule: Rule | None = None
         self.version = ""
         self.crashes = 0
-        self.cool = True  # False: the hardware is hot, so the large tier is not asked
+        self.allowance = Allowance()  # what the device could afford when it was last looked at
         self._seat: _Seat | None = None
         self._load: Load | None = None
         self._crashed_at: float | None = None
@@ -87,6 +89,14 @@ class Served:
                     await before.left.wait()
         await before.worker.stop()
 
+    async def retune(self, load: Load) -> None:
+        """Let the worker in service, and every one after it, go by these local settings. Raises WorkerGone, WorkerSaid."""
+        self._load = load
+        if self._seat is not None:
+            self._seat.worker.load = load
+            header = {"op": "tune", "temperatures": load.temperatures, "threshold": load.threshold}
+            await self._seat.worker.call(header, within_s=DRAIN_S)
+
     async def close(self) -> None:
         seat, self._load = self._seat, None
         self._sit(None)
@@ -106,7 +116,7 @@ class Served:
         except WorkerGone:
             self.figures.failure(loop.time())
             raise
-        self.figures.answer(loop.time(), ms if ms is not None else (loop.time() - started) * 1000, answered.route)
+        self.figures.answer(loop.time(), ms if ms is not None else (loop.time() - started) * 1000, answered.route, answered.why)
         return answered
 
     async def _answer(self, body: bytes, until: float) -> tuple[Answered, float | None]:
@@ -119,10 +129,12 @@ class Served:
             left = max(0.001, until - loop.time())
             seat.inside += 1
             try:
+                refusal = replace(self.allowance, queued=seat.inside - 1).refusal
                 answer, data = await seat.worker.call(
-                    {"op": "infer", "deadline_s": left, "large": self.cool}, body, within_s=left
+                    {"op": "infer", "deadline_s": left, "refusal": refusal}, body, within_s=left
                 )
-                return Answered(data, str(answer["route"]), seat.worker.load.version), float(answer["ms"])
+                found = Answered(data, str(answer["route"]), seat.worker.load.version, str(answer.get("why", "")))
+                return found, float(answer["ms"])
             except TimeoutError:
                 break  # the worker is well but busy for longer than this request may wait
             except WorkerGone:

@@ -28,7 +28,7 @@ from fieldops.agent.staging import Staging
 from fieldops.edges.registry import HeldStep
 from fieldops.errors import DeviceCannot, FieldopsError
 from fieldops.slots import Trial, advance, expired, on_start
-from fieldops.steps import Activate, Adopt, Bench, Commit, Enrol, Prune, Revert, RotateTrust, Stage, Unenrol
+from fieldops.steps import Activate, Adopt, Bench, Commit, Enrol, Prune, Revert, RotateTrust, SetTiers, Stage, Unenrol
 from fieldops.wire import StepRecord
 
 WAITING = frozenset({"metadata", "payload"})  # phases in which a step waits for the laptop, not for the device
@@ -169,7 +169,7 @@ class Transaction:
                 self._activation.commit(record, held.step, held.actor)
             case Revert():
                 self._reverting.asked(record, held.step, held.actor)
-            case Bench() | Prune():
+            case Bench() | Prune() | SetTiers():
                 self._caring.take(record, held.step, held.actor)
             case Adopt():
                 adopt(device, record, held.step, self._answering.slot(held.step.model), held.actor, self._hurry)

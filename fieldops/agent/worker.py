@@ -67,6 +67,7 @@ class _Bundle:
         self._operations: dict[str, Callable[[Header, bytes], Reply]] = {
             "load": self._load,
             "infer": self._infer,
+            "tune": self._tune,
             "golden": self._golden,
             "latency": self._latency,
             "measure": self._measure,
@@ -99,10 +100,15 @@ class _Bundle:
         manifest = msgspec.convert(header["manifest"], Manifest) if header.get("manifest") else _manifest(folder)
         golden = Path(header["golden"]) if header.get("golden") else None
         self._loaded = Loaded(folder, manifest, golden, before, foreign=bool(header.get("manifest")))
+        self._tune(header, b"")
         return {"load_ms": self._loaded.load_ms}, b""
 
+    def _tune(self, header: Header, _: bytes) -> Reply:
+        self._loaded.tune(header.get("temperatures") or {}, header.get("threshold"))
+        return {}, b""
+
     def _infer(self, header: Header, body: bytes) -> Reply:
-        reply: Reply = self._loaded.infer(body, header.get("deadline_s"), bool(header.get("large", True)))
+        reply: Reply = self._loaded.infer(body, header.get("deadline_s"), header.get("refusal", ""))
         return reply
 
     def _golden(self, header: Header, _: bytes) -> Reply:

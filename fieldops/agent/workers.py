@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import sys
 from asyncio.subprocess import PIPE, Process
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -48,6 +48,8 @@ class Load:
     golden: Path | None
     memory_bytes: int | None
     manifest: Manifest | None = None
+    temperatures: dict[str, float] = field(default_factory=dict)  # of this device, by tier
+    threshold: float | None = None  # None: the signed one
 
     def header(self) -> Header:
         return {
@@ -56,6 +58,8 @@ class Load:
             "golden": str(self.golden) if self.golden else None,
             "memory_bytes": self.memory_bytes,
             "manifest": msgspec.to_builtins(self.manifest) if self.manifest else None,
+            "temperatures": self.temperatures,
+            "threshold": self.threshold,
         }
 
 

@@ -33,7 +33,7 @@ VERBS: dict[str, str] = {
     "device": "The inventory: list, add, remove, discover, trust, enrol, show.",
     "kit": "What a device without internet installs its agent from: build, check.",
     "resources": "CPU, memory, disk, temperature and answers of devices.",
-    "models": "Which model versions devices run, hold, and could go back to: (devices), prune.",
+    "models": "Which model versions devices run, hold, and could go back to; prune, tiers.",
     "drift": "Whether the data or the hardware changed, with the evidence.",
     "logs": "What the agent logged, or did by itself.",
     "bench": "Measure a model on a device or a file here: run, list, compare, baseline.",

@@ -1,4 +1,4 @@
-"""`fieldops models DEVICE...`, and what looks after models: `models prune DEVICE`."""
+"""`fieldops models DEVICE...`, and what looks after models on a device: `models prune`, `models tiers`."""
 
 from __future__ import annotations
 
@@ -130,6 +130,52 @@ def prune(
     from fieldops.steps import Prune
 
     step = Prune(model=model, versions=versions or [])
+    call = Call.of(context, json=json, timeout=timeout)
+    return care(call, device, lambda _: step, dry_run=dry_run, yes=yes, reason=reason, ticket=ticket)
+
+
+@app.command()
+def tiers(
+    context: typer.Context,
+    device: DeviceArg,
+    model: ModelArg,
+    large: Annotated[str, typer.Option("--large", help="auto or never.")] = "auto",
+    threshold: Annotated[
+        float | None, typer.Option("--threshold", help="Confidence (0 to 1) below which the large model is asked.")
+    ] = None,
+    hottest: Annotated[float | None, typer.Option("--hottest", metavar="CELSIUS", help="From here on it rests.")] = None,
+    battery: Annotated[
+        float | None, typer.Option("--battery", metavar="PERCENT", help="Below this charge it rests, unless charging.")
+    ] = None,
+    power: Annotated[
+        float | None, typer.Option("--power", metavar="WATTS", help="From this power of the device on it rests.")
+    ] = None,
+    queue: Annotated[int, typer.Option("--queue", help="From so many waiting requests on it rests.")] = 8,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    reason: Reason = "",
+    ticket: Ticket = "",
+    json: Json = False,
+    timeout: Timeout = 60.0,
+) -> int:
+    """When the large model of a cascade may run on a device. Without options: as signed."""
+    from fieldops.errors import UsageFault
+    from fieldops.steps import SetTiers
+    from fieldops.tiers import TierSettings
+
+    if large not in {"auto", "never"}:
+        raise UsageFault(f"--large {large}", reason="usage", next_step="give auto or never")
+    settings = TierSettings(
+        large="never" if large == "never" else "auto",
+        threshold=threshold,
+        hottest_c=hottest,
+        battery_pct=battery,
+        power_w=power,
+        queue=queue,
+    )
+    if settings.fault:
+        raise UsageFault(settings.fault, reason="usage", next_step="see `fieldops models tiers --help`")
+    step = SetTiers(model=model, settings=settings)
     call = Call.of(context, json=json, timeout=timeout)
     return care(call, device, lambda _: step, dry_run=dry_run, yes=yes, reason=reason, ticket=ticket)
 

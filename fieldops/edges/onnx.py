@@ -35,11 +35,12 @@ from fieldops.bench import GoldenResult, Measured
 from fieldops.bundles.golden import Golden, decode_golden
 from fieldops.bundles.manifest import FileEntry, Manifest, Objectives, Rule, Tensor, Tier
 from fieldops.deadline import Deadline
+from fieldops.drift.calibration import scaled
 from fieldops.drift.count import count, rows, values_of
 from fieldops.drift.sketch import Reference, Window
 from fieldops.errors import DeviceCannot, TrustRefused, UsageFault
 from fieldops.fleet import Hardware
-from fieldops.tiers import Allowance, Choice, Route, after_core
+from fieldops.tiers import Allowance, Choice, Refusal, Route, after_core
 
 Array = npt.NDArray[Any]
 Tensors = dict[str, Array]
@@ -219,10 +220,14 @@ class _Graph:
         self.outputs = [tensor.name for tensor in manifest.outputs]
         self.gated = CONFIDENCE_OUTPUT in found_out and CONFIDENCE_OUTPUT not in self.outputs
         self.asked = [*self.outputs, CONFIDENCE_OUTPUT] if self.gated else self.outputs
+        self.temperature = 1.0  # of this device, over what the graph says; the signed one is in the graph
 
     def __call__(self, inputs: Mapping[str, Array]) -> tuple[list[Array], Array]:
         """The outputs in the manifest's order, and the confidence of each row."""
         found: list[Array] = self.run(self.asked, inputs)
+        if self.temperature != 1.0:
+            mended = scaled(found[0], self.temperature).astype(found[0].dtype)
+            return [mended, *found[1 : len(self.outputs)]], mended.max(axis=1)
         if self.gated:
             return found[:-1], found[-1]
         return found, found[0].reshape(len(found[0]), -1).max(axis=1)
@@ -292,6 +297,19 @@ class Cascade:
         self._core = graphs[0]
         self._large = graphs[1] if len(graphs) > 1 else None
         self._large_s: float | None = None
+        self._threshold = self._core.tier.threshold
+
+    @property
+    def gate(self) -> str:
+        """Where the confidence is made: in the core's graph, or after it."""
+        return "graph" if self._core.gated and self._core.temperature == 1.0 else "after the graph"
+
+    def tune(self, temperatures: Mapping[str, float], threshold: float | None) -> None:
+        """Local settings over the signed ones, which {} and None bring back. temperatures: by tier, over its own output."""
+        for graph in (self._core, self._large):
+            if graph is not None:
+                graph.temperature = temperatures.get(graph.tier.name, 1.0)
+        self._threshold = self._core.tier.threshold if threshold is None else threshold
 
     @classmethod
     def load(cls, folder: Path, manifest: Manifest, *, threads: int = 1) -> Cascade:
@@ -335,13 +353,17 @@ class Cascade:
         deadline_s: float | None = None,
         allow_large: bool = True,
         allowance: Allowance = UNLIMITED,
+        refusal: Refusal = "",
     ) -> Answer:
-        """Answer one request. deadline_s: seconds from now until the caller no longer waits. Raises UsageFault, DeviceCannot."""
+        """Answer one request. deadline_s: seconds from now until the caller no longer waits. Raises UsageFault, DeviceCannot.
+
+        refusal: why the large model must rest, where somebody else has asked the allowance already.
+        """
         start = perf_counter()
         with _running(self._core.tier.file):
             outputs, confidences = self._core(inputs)
         core_s = perf_counter() - start
-        core, threshold = self._core.tier, self._core.tier.threshold if self._large else None
+        core, threshold = self._core.tier, self._threshold if self._large else None
         lowest = float(confidences[0]) if len(confidences) == 1 else float(confidences.min(initial=np.inf))
         choice = after_core(
             lowest,
@@ -349,7 +371,7 @@ class Cascade:
             left_s=None if deadline_s is None else deadline_s - core_s,
             expected_s=self._large_s,
             core_s=core_s,
-            refusal=allowance.refusal if allow_large else "load",
+            refusal=(refusal or allowance.refusal) if allow_large else "load",
         )
         times: dict[str, float] = {core.name: core_s * 1000}
         if choice.ask_next and self._large is not None and threshold is not None:
@@ -401,11 +423,11 @@ class Cascade:
         return Answer("large", named, lowest, times, escalated=int(unsure.sum()), why="unsure")
 
     def tier(self, name: str, inputs: Mapping[str, Array]) -> Tensors:
-        """What one tier alone answers; for replay, golden sets and measurements. Raises KeyError."""
+        """What one tier's graph says, without local settings; for replay, fits and measurements. Raises KeyError."""
         for graph in (self._core, self._large):
             if graph is not None and graph.tier.name == name:
                 with _running(graph.tier.file):
-                    outputs, _ = graph(inputs)
+                    outputs = graph.run(graph.outputs, inputs)
                 return dict(zip(graph.outputs, outputs, strict=True))
         raise KeyError(name)
 

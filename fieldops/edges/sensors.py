@@ -110,7 +110,7 @@ class Sensors:
             throttle_reason=heat.reason,
             clock_mhz=_scaled(_number(self._cpufreq("scaling_cur_freq")), 1000),
             clock_max_mhz=_scaled(_number(self._cpufreq("cpuinfo_max_freq")), 1000),
-            power_w=self._power(),
+            power_w=self.power(),
             battery_pct=supply.pct,
             on_battery=supply.on_battery,
             agent_rss_bytes=self._process.memory_info().rss,
@@ -182,7 +182,7 @@ class Sensors:
             self._throttle_counts = total
             yield before is not None and total > before, "thermal throttle events"
 
-    def _power(self) -> float | None:
+    def power(self) -> float | None:
         """Watts: what the board's power monitor says, else the sum of its rails (mV x mA)."""
         for file in sorted(self._root.glob("class/hwmon/hwmon*/power*_input")):
             microwatts = _number(file)

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from fieldops.tiers import UNKNOWN_TIME_FACTOR, Allowance, after_core
+from fieldops.tiers import AS_SIGNED, UNKNOWN_TIME_FACTOR, Allowance, Refusal, TierSettings, after_core, tiers_in_words
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,7 @@ from fieldops.tiers import UNKNOWN_TIME_FACTOR, Allowance, after_core
     ],
 )
 def test_the_cascade_decides(
-    confidence: float, left: float | None, expected: float | None, refusal: str, ask: bool, route: str, why: str
+    confidence: float, left: float | None, expected: float | None, refusal: Refusal, ask: bool, route: str, why: str
 ) -> None:
     choice = after_core(confidence, 0.9, left_s=left, expected_s=expected, refusal=refusal)
     assert (choice.ask_next, choice.route, choice.why) == (ask, route, why)
@@ -58,3 +58,42 @@ def test_before_the_large_models_first_run_its_time_is_taken_as_ten_times_the_co
 )
 def test_heat_and_load_keep_the_large_model_from_running(allowance: Allowance, refusal: str) -> None:
     assert allowance.refusal == refusal
+
+
+@pytest.mark.parametrize(
+    ("allowance", "refusal"),
+    [
+        (Allowance(), ""),
+        (Allowance(forbidden=True, throttled=True), "setting"),
+        (Allowance(on_battery=True, battery_pct=19, battery_limit_pct=20), "battery"),
+        (Allowance(on_battery=True, battery_pct=20, battery_limit_pct=20), ""),
+        (Allowance(on_battery=False, battery_pct=1, battery_limit_pct=20), ""),
+        (Allowance(on_battery=True, battery_pct=None, battery_limit_pct=20), ""),
+        (Allowance(power_w=10, power_limit_w=10), "power"),
+        (Allowance(power_w=9.9, power_limit_w=10), ""),
+        (Allowance(power_w=99), ""),
+    ],
+)
+def test_what_the_device_can_afford_decides_and_what_it_cannot_measure_does_not(allowance: Allowance, refusal: str) -> None:
+    assert allowance.refusal == refusal
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        TierSettings(threshold=1.1),
+        TierSettings(battery_pct=101),
+        TierSettings(power_w=0),
+        TierSettings(hottest_c=1000),
+        TierSettings(queue=0),
+    ],
+)
+def test_settings_that_make_no_sense_are_named(settings: TierSettings) -> None:
+    assert settings.fault
+
+
+def test_settings_are_told_in_words() -> None:
+    assert (AS_SIGNED.fault, tiers_in_words(AS_SIGNED)) == ("", "as signed")
+    assert tiers_in_words(TierSettings(large="never")) == "the core answers alone"
+    told = tiers_in_words(TierSettings(hottest_c=70, battery_pct=30))
+    assert told == "large model rests from 70 °C, rests below 30 % on battery"

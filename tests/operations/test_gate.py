@@ -30,11 +30,13 @@ from fieldops.steps import (
     Prune,
     Revert,
     RotateTrust,
+    SetTiers,
     Stage,
     Step,
     Unenrol,
     kind_of,
 )
+from fieldops.tiers import TierSettings
 from fieldops.wire import (
     Challenge,
     DriftReports,
@@ -55,6 +57,7 @@ EXAMPLES: dict[type[Step], Step] = {
     Activate: Activate(model="digits", version="1.1.0"),
     Commit: Commit(model="digits", version="1.1.0"),
     Revert: Revert(model="digits", to="1.0.0"),
+    SetTiers: SetTiers(model="digits", settings=TierSettings(large="never")),
     Prune: Prune(model="digits", versions=["1.0.0"]),
     Bench: Bench(model="digits"),
     Adopt: Adopt(model="digits"),
