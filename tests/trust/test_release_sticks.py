@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import shutil
+import subprocess
+import sys
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -250,3 +253,53 @@ def test_a_tampered_renewal_is_refused_with_a_note(office: Office) -> None:
         office.renew()
     assert caught.value.reason == "unsigned"
     assert office.notes() == [("stick.renew", "refused", "unsigned")]
+
+
+CUT = """
+import os, signal, sys, time
+from pathlib import Path
+from fieldops.edges.tuf_signer import ReleaseRepo
+
+class At:
+    def now(self): return 1_800_000_100.0
+    def monotonic(self): return time.monotonic()
+
+repo, keys, stick, left = Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4])
+
+def hook(event, arguments):
+    global left
+    if event in {"os.rename", "os.remove"}:
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+release = ReleaseRepo(repo, keys, At())
+sys.addaudithook(hook)
+release.export(stick, 30)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="ends a process by SIGKILL")
+def test_a_stick_pulled_out_while_it_is_written_is_the_old_one_or_the_new_one(three: World) -> None:
+    codes: list[int] = []
+    for cut in range(1, 40):
+        folder = three.folder / f"pulled-{cut}"
+        shutil.copytree(three.stick.root, folder / "FIELDOPS")
+        done = subprocess.run(
+            [sys.executable, "-c", CUT, str(three.release.repo), str(three.folder / "keys"), str(folder), str(cut)],
+            timeout=60,
+            check=False,
+            capture_output=True,
+        )
+        codes.append(done.returncode)
+        laptop = three.laptop(f"laptop-{cut}")
+        source = FolderSource(folder / "FIELDOPS")
+        assert laptop.fetch(source).manifest.version == "1.1.0"
+        offered = {each.ref for each in laptop.store.candidates(source, laptop.deadline) if not each.reason}
+        assert offered in ({"digits@1.0.0", "digits@1.1.0"}, {"digits@1.0.0", "digits@1.1.0", "digits@1.2.0", "meters@1.0.0"})
+        if done.returncode == 0:
+            break
+    assert codes[-1] == 0, done.stderr.decode()
+    assert set(codes[:-1]) == {-9}
+    assert len(codes) > 8
+    assert len(offered) == 4
