@@ -41,8 +41,10 @@ def keys_in(call: Call, keys: Path, passphrase_file: Path | None) -> ReleaseKeys
     return call.laptop.release_keys(keys, _asked("passphrase of {}: ") if at_terminal() else None, passphrase_file)
 
 
-def new_keys_in(call: Call, keys: Path, passphrase_file: Path | None, *, unencrypted: bool) -> ReleaseKeys:
-    """To make keys in. Raises UsageFault when nobody says how they are to be locked."""
+def new_keys_in(
+    call: Call, keys: Path, passphrase_file: Path | None, *, unencrypted: bool, together: bool = False
+) -> ReleaseKeys:
+    """To make keys in. together: all get one passphrase. Raises UsageFault when nobody says how they are to be locked."""
     if unencrypted:
         return call.laptop.release_keys(keys, None, None)
     if passphrase_file is None and not at_terminal():
@@ -51,7 +53,7 @@ def new_keys_in(call: Call, keys: Path, passphrase_file: Path | None, *, unencry
             reason="needs_passphrase",
             next_step="give --passphrase-file FILE (or --unencrypted, for trials)",
         )
-    return call.laptop.release_keys(keys, _chosen, passphrase_file)
+    return call.laptop.release_keys(keys, (lambda _name: _chosen("all keys")) if together else _chosen, passphrase_file)
 
 
 def release(call: Call, repo: Path, keys: Path, passphrase_file: Path | None = None) -> Release:

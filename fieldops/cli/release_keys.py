@@ -58,7 +58,7 @@ def init(
     if any(keys.glob("*-*.pub")) or any(keys.glob("*-*.pem")) or any(keys.glob("*-*.signer")):
         folder = keys_in(call, keys, passphrase_file)
     else:
-        folder = new_keys_in(call, keys, passphrase_file, unencrypted=unencrypted)
+        folder = new_keys_in(call, keys, passphrase_file, unencrypted=unencrypted, together=True)
     made = call.laptop.new_release(repo, folder, _thresholds(threshold or []))
     done = [f"repository {repo}, keys {keys}"]
     done += [fingerprint_line(made)] if made.published else _to_sign(made)

@@ -87,6 +87,19 @@ def test_a_key_made_and_used_at_a_terminal_asks_for_its_passphrase(at_terminal: 
     assert "canary: 1 of 1 signatures" in terminal.seen
 
 
+def test_keys_made_together_at_a_terminal_get_one_passphrase(at_terminal: AtTerminal, run: Run, tmp_path: Path) -> None:
+    terminal = at_terminal("release", "init", *at(tmp_path))
+    terminal.until("new passphrase for all keys")
+    terminal.type(SECRET)
+    terminal.until("again, for all keys")
+    terminal.type(SECRET)
+    assert terminal.ended() == 0
+    assert "root fingerprint" in terminal.seen
+    (tmp_path / "pass").write_text(SECRET)
+    (tmp_path / "pass").chmod(0o600)
+    assert run("release", "publish", *open_with(tmp_path)).code == 0
+
+
 def test_a_first_root_is_confirmed_by_a_person_or_by_its_fingerprint(at_terminal: AtTerminal, run: Run, office: Path) -> None:
     root = str(office / "repo/metadata/1.root.json")
     assert refused(run, "policy", "pin", root) == "needs_fingerprint"
