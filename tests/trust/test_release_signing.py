@@ -88,6 +88,17 @@ def test_a_carried_file_counts_only_as_what_is_pending(world: World, tmp_path: P
     assert refused(lambda: release.join("stable", carried)) == "other_contents"
 
 
+def test_copies_signed_at_the_same_time_are_joined(world: World, tmp_path: Path) -> None:
+    release: ReleaseRepo = world.release
+    release.withdraw("digits@1.1.0", "stable")
+    for number in (1, 2):
+        shutil.copy2(release.pending_file("stable"), tmp_path / f"copy-{number}.json")
+    for number in (2, 1):
+        ReleaseRepo.sign_carried(world.folder / "keys", "stable", [f"stable-{number}"], tmp_path / f"copy-{number}.json")
+    assert [release.join("stable", tmp_path / f"copy-{number}.json") for number in (1, 2)] == [1, 2]
+    assert release.publish()
+
+
 def test_a_signer_sees_what_is_signed_and_is_told_of_another_role(world: World, tmp_path: Path) -> None:
     release: ReleaseRepo = world.release
     release.withdraw("digits@1.1.0", "stable")
@@ -214,6 +225,16 @@ def test_the_doctor_names_who_has_to_sign_and_what_is_damaged(world: World) -> N
     assert any("stable/digits/1.1.0/core.onnx: its payload is damaged" in line for line in release.doctor())
     payload.unlink()
     assert any("cannot be read" in line for line in release.doctor())
+
+
+def test_the_doctor_finds_a_threshold_that_nobody_can_meet(world: World) -> None:
+    path = world.release.repo / "metadata/1.root.json"
+    document = json.loads(path.read_bytes())
+    document["signed"]["roles"]["snapshot"]["threshold"] = 2
+    path.write_text(json.dumps(document))
+    assert any(line.startswith("snapshot: 2 signatures needed, 1 keys there") for line in world.release.doctor())
+    path.write_bytes(b"rot")
+    assert any(line.startswith("damaged: ") for line in world.release.doctor())
 
 
 # --- one writer, and power cuts ---------------------------------------------------------------------------------------
