@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import os
 import select
 import signal
@@ -10,7 +11,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
+import fieldops
+from benchmarks import startup
 from benchmarks.bars import Bar
 
 ROWS, COLUMNS = 24, 80
@@ -29,7 +33,7 @@ def first_paint(words: list[str]) -> float:
 
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
-    environment = {**os.environ, "TERM": "xterm-256color", "COLORTERM": "truecolor"}
+    environment = {**startup.environment(), "TERM": "xterm-256color", "COLORTERM": "truecolor"}
     start = time.perf_counter()
     child = subprocess.Popen(
         [sys.executable, *words], stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True, env=environment
@@ -50,6 +54,7 @@ def first_paint(words: list[str]) -> float:
 
 
 def bars() -> Iterator[Bar]:
+    compileall.compile_dir(Path(fieldops.__file__).parent, quiet=2)
     with tempfile.TemporaryDirectory() as home:
         console, empty = ["-m", "fieldops", "--home", home], ["-c", EMPTY_APP]
         first_paint(empty)

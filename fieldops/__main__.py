@@ -21,23 +21,38 @@ def main() -> None:
         return
     if not words or (len(words) == 2 and words[0] == "--home"):
         sys.exit(_console(words[1] if words else None))
+    import gc
+
+    gc.set_threshold(20_000, 20, 20)  # imports make objects that stay: looking through them every 700 is a tenth of the start
     from fieldops.cli.app import run
 
     run()
 
 
 def _console(home: str | None) -> int:
-    """Started without typer, whose import takes a good part of the time to the first paint."""
-    from fieldops.cli.diagnostics import ended
+    """Started without the command line: typer's import takes a good part of the time to the first paint.
 
-    def run() -> int:
+    Nothing is collected until the first frame stands (tui.app thaws it): what start-up makes stays for good, and looking
+    through it again and again took a tenth of the start.
+    """
+    import gc
+
+    gc.disable()
+    try:
         from pathlib import Path
 
         from fieldops.tui.app import run as console
 
         return console(Path(home) if home is not None else None)
+    except BaseException as error:  # noqa: BLE001 - handed on to the outermost boundary, which is loaded only when needed
+        from fieldops.cli.diagnostics import ended
 
-    return ended(run, as_json=False)
+        met = error
+
+        def again() -> None:
+            raise met
+
+        return ended(again, as_json=False)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,8 @@ import base64
 import hashlib
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from fieldops.audit.merkle import HASH_BYTES
 from fieldops.errors import UsageFault
@@ -54,8 +55,7 @@ def witness_name(witness: str) -> str:
 # --- keys --------------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class VerifierKey:
+class VerifierKey(Struct, frozen=True):
     """A public key under a name. algorithm: ED25519 for those who write a log, COSIGNATURE for witnesses."""
 
     name: str
@@ -90,8 +90,7 @@ def parse_vkey(text: str) -> VerifierKey:
 # --- checkpoints -------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Checkpoint:
+class Checkpoint(Struct, frozen=True):
     """A log at one size. root: the RFC 6962 root over its first `size` entries."""
 
     origin: str

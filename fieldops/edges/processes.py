@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -56,6 +55,8 @@ def _started(pid: int) -> str | None:
 
 
 def _asked(*command: str) -> str:
+    import subprocess  # Linux answers from /proc, and an audit list should not wait for this
+
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_ASK_S, check=False)
     except (OSError, subprocess.TimeoutExpired):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -16,7 +17,9 @@ from fieldops.audit import merkle, note
 from fieldops.audit.entry import Entry, decode_entry
 from fieldops.errors import UsageFault
 from fieldops.fleet import key_id
-from fieldops.ports import Journal, Trail, Witnessed
+
+if TYPE_CHECKING:
+    from fieldops.ports import Journal, Trail, Witnessed
 
 _PAGE = 2000
 _FIRST = -(1 << 62)  # a forged row may stand below 1

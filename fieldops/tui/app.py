@@ -6,6 +6,7 @@ they are opened, theme files only when another theme than the built-in one is wa
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -106,16 +107,21 @@ class Console(App[int], inherit_bindings=False):
     # --- start and end -------------------------------------------------------------------------------------------------------------
 
     def _set_first_theme(self) -> None:
+        """Before anything is drawn, so its watcher, which parses every style again, is not called."""
         if self._no_color:
-            self.register_theme(colourless())
-            self.theme = "no-color"
-            return
+            first = colourless()
+        else:
+            first = to_textual(BUILTIN)
+            if self._first_theme not in {None, BUILTIN.name}:
+                self._read_themes()
+                if self._first_theme in self._palettes:
+                    first = to_textual(self._palettes[self._first_theme])
         self.register_theme(to_textual(BUILTIN))
-        self.theme = BUILTIN.name
-        if self._first_theme not in {None, BUILTIN.name}:
-            self._read_themes()
-            if self._first_theme in self._palettes:
-                self.theme = self._first_theme
+        self.register_theme(first)
+        self.set_reactive(Console.theme, first.name)
+        self.stylesheet.set_variables(self.get_css_variables())
+        self.set_class(first.dark, "-dark-mode", update=False)
+        self.set_class(not first.dark, "-light-mode", update=False)
 
     def get_line_filters(self) -> Sequence[LineFilter]:
         """Texts of devices and of Textual's own widgets go through here as well: with ASCII glyphs no byte is above 0x7f."""
@@ -141,6 +147,9 @@ class Console(App[int], inherit_bindings=False):
 
     def _begin(self) -> None:
         """After the first paint."""
+        if not gc.isenabled():  # as fieldops.__main__ left it
+            gc.freeze()
+            gc.enable()
         self.poller.start()
         self.read_inventory()
         site = self.site
