@@ -7,7 +7,6 @@ answer so far, and the route says so. No model at all -> the signed rule of the 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Literal
 
 from msgspec import Struct
@@ -65,8 +64,7 @@ def tiers_in_words(settings: TierSettings) -> str:
     return "large model " + ", ".join(f"{word} {value:g}{unit}" for word, value, unit in limits if value is not None)
 
 
-@dataclass(frozen=True, slots=True)
-class Allowance:
+class Allowance(Struct, frozen=True):
     """Whether the device can afford the large model now. None: not measurable, or no limit; both allow it."""
 
     throttled: bool | None = None
@@ -101,8 +99,7 @@ def _below(value: float | None, limit: float | None) -> bool:
     return value is not None and limit is not None and value < limit
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(Struct, frozen=True):
     """ask_next: run the next tier. Else `route` is what the answer in hand is called, and `why` a word for the log."""
 
     ask_next: bool

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import msgspec
 
@@ -129,7 +129,7 @@ class Served:
             left = max(0.001, until - loop.time())
             seat.inside += 1
             try:
-                refusal = replace(self.allowance, queued=seat.inside - 1).refusal
+                refusal = msgspec.structs.replace(self.allowance, queued=seat.inside - 1).refusal
                 answer, data = await seat.worker.call(
                     {"op": "infer", "deadline_s": left, "refusal": refusal}, body, within_s=left
                 )

@@ -9,12 +9,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Generic, TypeVar
 
 import typer
+from msgspec import Struct
 
 from fieldops.cli.diagnostics import CANCELLED, report_all, tell
 from fieldops.deadline import CancelToken, Deadline
@@ -69,8 +69,7 @@ def single() -> typer.Typer:
     return typer.Typer(rich_markup_mode=None, add_completion=False)
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome(Generic[T]):
+class Outcome(Struct, Generic[T], frozen=True):
     """What came of one device: exactly one of value and error."""
 
     entry: DeviceEntry

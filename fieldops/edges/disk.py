@@ -11,9 +11,10 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, Protocol, Self
+
+from msgspec import Struct
 
 from fieldops.errors import StorageFault
 
@@ -23,8 +24,7 @@ _COPY_BYTES = 1 << 20
 Kind = Literal["create", "write", "fsync", "rename", "unlink", "link", "symlink", "mkdir", "rmdir", "fsync_folder", "commit"]
 
 
-@dataclass(frozen=True, slots=True)
-class Operation:
+class Operation(Struct, frozen=True):
     """to: the new name of rename and link. offset, data: of write. target: what a symlink says. path of commit: the database."""
 
     kind: Kind
