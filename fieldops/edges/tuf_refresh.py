@@ -18,6 +18,7 @@ from tuf.api.exceptions import (
     BadVersionNumberError,
     DownloadError,
     DownloadHTTPError,
+    DownloadLengthMismatchError,
     ExpiredMetadataError,
     RepositoryError,
 )
@@ -117,6 +118,15 @@ class SourceFetcher(FetcherInterface):
             if error.reason == "missing":  # for a root: there is none newer
                 raise DownloadHTTPError(error.message, 404) from error
             raise
+
+    def download_bytes(self, url: str, max_length: int) -> bytes:
+        """The library's own goes through a file in the temporary folder, which may be full, tiny or gone."""
+        data = bytearray()
+        for chunk in self.fetch(url):
+            data += chunk
+            if len(data) > max_length:
+                raise DownloadLengthMismatchError(f"{url} is longer than {max_length} bytes")
+        return bytes(data)
 
 
 @dataclass(frozen=True, slots=True)
