@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Literal, Protocol
 
 if TYPE_CHECKING:  # ports are shapes: who implements or calls them brings the values
     from fieldops.audit.entry import Draft, Entry
@@ -48,6 +48,22 @@ class Progress:
 OnProgress = Callable[[Progress], None]
 
 
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What only the person can say. text: for the screen, without control characters; echo: the answer may be shown."""
+
+    kind: Literal["passphrase", "password", "answer"]
+    text: str
+    echo: bool = False
+
+
+Ask = Callable[[Question], "str | None"]
+"""None: nobody answers. Set only where somebody is there to be asked."""
+
+UNVERIFIED = "UNVERIFIED"
+"""Stands last in the link's name where nothing vouches for the host: it may be looked at, never changed."""
+
+
 # --- device ------------------------------------------------------------------------------------------------------------
 
 
@@ -79,7 +95,7 @@ class Device(Protocol):
 
     @property
     def link(self) -> str:
-        """ssh, lan, local or bare."""
+        """ssh, lan, local or bare; followed by UNVERIFIED where nothing vouches for the host."""
 
     def hello(self, deadline: Deadline) -> Hello: ...
 

@@ -74,9 +74,14 @@ class KnownHosts:
                 ) from error
         return cls.parse("\n".join(text))
 
+    def plus(self, paths: Iterable[Path]) -> KnownHosts:
+        """Together with further files."""
+        more = KnownHosts.load(paths)
+        return KnownHosts(self.lines + more.lines, self.unread + more.unread)
+
     def verify(self, host: str, port: int, key: bytes) -> Verdict:
         """key: the blob the host proved to hold."""
-        verdict = self._verify(_written(host, port), key)
+        verdict = self._verify(written(host, port), key)
         if verdict.kind == "unknown" and port != _SSH_PORT:
             without = self._verify(host.lower(), key)  # as ssh does: a line without port may vouch, never accuse
             if without.kind in ("ok", "revoked"):
@@ -85,7 +90,7 @@ class KnownHosts:
 
     def key_types(self, host: str, port: int) -> tuple[str, ...]:
         """Types of the keys known for a host: asked for first, so that a host with several keys shows a known one."""
-        names = {_written(host, port), host.lower()}
+        names = {written(host, port), host.lower()}
         found = [line.key_type for line in self.lines if not line.marker and any(_matches(line.patterns, n) for n in names)]
         return tuple(dict.fromkeys(found))
 
@@ -116,7 +121,7 @@ def _line(text: str) -> _Line | None:
     return _Line(marker, words[0], words[1], key)
 
 
-def _written(host: str, port: int) -> str:
+def written(host: str, port: int) -> str:
     """As known_hosts names a host on a port."""
     return host.lower() if port == _SSH_PORT else f"[{host.lower()}]:{port}"
 

@@ -24,7 +24,7 @@ from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from fieldops.deadline import Deadline
-from fieldops.edges import keys
+from fieldops.edges import keys, ssh
 from fieldops.edges.known_hosts import KnownHosts
 from fieldops.fleet import DeviceEntry, SshAddress
 
@@ -46,6 +46,10 @@ class SshServer:
     identity: Path
     folder: Path
     process: subprocess.Popen[bytes]
+
+    def known_under(self, port: int) -> KnownHosts:
+        """What is known when the server is reached through another port, as through a cable."""
+        return _known(port, self.folder / "host_key")
 
     def children(self) -> list[int]:
         """Process ids below the server's, the ones that speak with a client first."""
@@ -241,6 +245,10 @@ def server(
         yield running
 
 
+def linked(server: SshServer, deadline: Deadline | None = None) -> ssh.SshLink:
+    return ssh.connect(server.entry, known_hosts=server.known_hosts, identities=[server.identity], deadline=deadline or soon())
+
+
 def stranger_to(server: SshServer) -> SshServer:
     """The same server, of which nothing is known."""
     return replace(server, known_hosts=KnownHosts())
@@ -260,6 +268,8 @@ class Cable:
         self._lock = threading.Lock()
         self._swallow = threading.Event()
         self.pulled = 0
+        self.carried_out = 0
+        self.carried_back = 0
         self._threads = [threading.Thread(target=self._accept, daemon=True)]
         self._threads[0].start()
 
@@ -308,6 +318,10 @@ class Cable:
                     self._swallow.clear()
                     self.pull()
                     break
+                if answers:
+                    self.carried_back += len(data)
+                else:
+                    self.carried_out += len(data)
                 sink.sendall(data)
         for end in (source, sink):
             with contextlib.suppress(OSError):

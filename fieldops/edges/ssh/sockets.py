@@ -1,0 +1,84 @@
+"""The byte stream under a connection: a socket, or a channel of a jump host's connection.
+
+It remembers when it last heard anything, which is the one sign of life that an upload cannot delay.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import struct
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from paramiko.channel import Channel
+
+
+class Heard(Protocol):
+    """What paramiko.Transport uses of a socket, and heard_at."""
+
+    heard_at: float
+
+    def settimeout(self, seconds: float | None, /) -> None: ...
+
+    def close(self) -> None: ...
+
+    def abort(self) -> None:
+        """Close it now; bytes for a dead peer are not worth waiting for."""
+
+
+class HeardSocket(socket.socket):
+    monotonic: Callable[[], float]
+    heard_at: float
+
+    @classmethod
+    def over(cls, sock: socket.socket, monotonic: Callable[[], float]) -> HeardSocket:
+        made = cls(sock.family, sock.type, sock.proto, fileno=sock.detach())
+        made.monotonic = monotonic
+        made.heard_at = monotonic()
+        return made
+
+    def recv(self, bufsize: int, flags: int = 0, /) -> bytes:
+        data = super().recv(bufsize, flags)
+        if data:
+            self.heard_at = self.monotonic()
+        return data
+
+    def abort(self) -> None:
+        with contextlib.suppress(OSError):
+            self.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.shutdown(socket.SHUT_RDWR)
+
+
+class HeardChannel:
+    """A channel of a jump host's connection, as a socket."""
+
+    def __init__(self, channel: Channel, monotonic: Callable[[], float]) -> None:
+        self._channel: Any = channel
+        self._monotonic = monotonic
+        self.heard_at = monotonic()
+
+    def recv(self, bufsize: int) -> bytes:
+        data: bytes = self._channel.recv(bufsize)
+        if data:
+            self.heard_at = self._monotonic()
+        return data
+
+    def send(self, data: bytes) -> int:
+        return int(self._channel.send(data))
+
+    def settimeout(self, seconds: float | None, /) -> None:
+        self._channel.settimeout(seconds)
+
+    def getpeername(self) -> Any:
+        return self._channel.getpeername()
+
+    @property
+    def closed(self) -> bool:
+        return bool(self._channel.closed)
+
+    def close(self) -> None:
+        self._channel.close()
+
+    def abort(self) -> None:
+        self._channel.close()
