@@ -371,3 +371,71 @@ def test_a_version_nobody_signed_is_unknown(world: World) -> None:
     with pytest.raises(TrustRefused) as caught:
         world.laptop().fetch(world.stick.source, "digits@9.9.9")
     assert caught.value.reason == "unknown_target"
+
+
+def upper(stick: Stick) -> None:
+    for path in sorted(stick.root.rglob("*"), key=lambda path: -len(path.parts)):
+        path.rename(path.with_name(path.name.upper()))
+
+
+def read_only(stick: Stick) -> None:
+    for path in [*stick.root.rglob("*"), stick.root]:
+        path.chmod(0o555 if path.is_dir() else 0o444)
+
+
+def renewed(stick: Stick) -> None:
+    """Only the timestamp is newer."""
+    stick.seal()
+
+
+def without_old_roots_and_metadata(stick: Stick) -> None:
+    newest = {stick.role(role).name for role in ("timestamp", "snapshot", "targets", "policy", "stable", "canary", "root")}
+    for path in stick.metadata.iterdir():
+        if path.name not in newest:
+            path.unlink()
+
+
+def without_other_versions(stick: Stick) -> None:
+    shutil.rmtree(stick.root / "targets/stable/digits/1.0.0")
+
+
+def moved_up(stick: Stick) -> None:
+    """Without the FIELDOPS folder, as somebody who copied its inside made it."""
+    for path in list(stick.root.iterdir()):
+        path.rename(stick.root.parent / path.name)
+    stick.root.rmdir()
+    stick.root = stick.root.parent
+
+
+def everything(stick: Stick) -> None:
+    for make in (junk, upper, read_only):
+        make(stick)
+
+
+GOOD: list[tuple[str, Callable[[Stick], object]]] = [
+    ("as it was made", lambda _: None),
+    ("with junk", junk),
+    ("in capitals", upper),
+    ("read-only", read_only),
+    ("renewed", renewed),
+    ("without older metadata", without_old_roots_and_metadata),
+    ("without other versions", without_other_versions),
+    ("without its FIELDOPS folder", moved_up),
+    ("junk in capitals, read-only", everything),
+]
+
+
+@pytest.mark.parametrize("knows_first", [False, True], ids=["new laptop", "laptop that knows an older one"])
+@pytest.mark.parametrize(("name", "make"), GOOD, ids=[name for name, _ in GOOD])
+def test_every_good_stick_is_accepted(name: str, make: Callable[[Stick], object], knows_first: bool, world: World) -> None:
+    wanted = {file: world.stick.payload(file).read_bytes() for file in ("core.onnx", "large.onnx", "manifest.json")}
+    laptop = world.laptop(knows_first=knows_first)
+    make(world.stick)
+    try:
+        offered = {each.ref: each.reason for each in laptop.store.candidates(world.stick.source, laptop.deadline)}
+        assert offered["digits@1.1.0"] == ""
+        bundle = laptop.fetch(world.stick.source)
+    finally:
+        for path in [world.stick.root, *world.stick.root.rglob("*")]:
+            path.chmod(0o755)
+    assert {path.name: path.read_bytes() for path in bundle.folder.iterdir()} == wanted
