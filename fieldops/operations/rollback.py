@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from fieldops.bundles.approvals import Matter, encode_statement, statement_of
 from fieldops.deadline import Deadline
 from fieldops.errors import DeviceCannot, UsageFault
+from fieldops.operations.evidence import collect
 from fieldops.operations.gate import Gate, Words
 from fieldops.ports import Device, OnProgress
 from fieldops.steps import Approval, Revert
@@ -70,6 +71,7 @@ def run(
     words: Words = Words(),
     progress: OnProgress | None = None,
 ) -> StepRecord:
+    collect(gate.journal, device, str(gate.technician.actor()), deadline)
     return gate.perform(device, planned.step, deadline, words=words, progress=progress)
 
 

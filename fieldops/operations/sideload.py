@@ -14,6 +14,7 @@ from fieldops.audit.entry import Result, Subject
 from fieldops.bundles.approvals import Matter, encode_statement, statement_of
 from fieldops.deadline import Deadline
 from fieldops.errors import DeviceCannot, TrustRefused
+from fieldops.operations.evidence import collect
 from fieldops.operations.gate import Gate, Words
 from fieldops.ports import BreakGlass, Broken, Candidate, Device, OnProgress, Payload, Source, Trust, TrustedBundle
 from fieldops.steps import Activate, Approval, Commit, RotateTrust, Stage, Step, describe
@@ -217,6 +218,7 @@ def run(
     progress: OnProgress | None = None,
 ) -> tuple[StepRecord, ...]:
     """Each step through the gate, in order. The first that fails ends it; the device has then kept or restored the old model."""
+    collect(gate.journal, device, str(gate.technician.actor()), deadline)
     return tuple(
         gate.perform(device, each.step, deadline, payload=each.payload, words=words, progress=progress) for each in planned.steps
     )
