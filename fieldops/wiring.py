@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeAlias, TypeVar, cast, overload
 
@@ -20,9 +21,13 @@ from fieldops.errors import Cancelled, LinkFault, StorageFault, StoreFault, Usag
 
 if TYPE_CHECKING:  # types only: at run time each is imported by the property that makes one
     from fieldops.config import Config
+    from fieldops.edges.agent_api import AgentDevice
     from fieldops.edges.bench_records import BenchRecords
+    from fieldops.edges.installing import InstallingDevice, Wishes
     from fieldops.edges.keys import Ed25519Signer
+    from fieldops.edges.kit import KitFolder
     from fieldops.edges.known_hosts import KnownHosts
+    from fieldops.edges.probe import BareDevice
     from fieldops.edges.tuf_client import TrustStore
     from fieldops.edges.tuf_keys import KeyFolder
     from fieldops.edges.tuf_signer import ReleaseRepo
@@ -49,7 +54,7 @@ if TYPE_CHECKING:  # types only: at run time each is imported by the property th
         Trust,
     )
     from fieldops.steps import Approval
-    from fieldops.wire import Hello, Session
+    from fieldops.wire import Hello, Session, StepRecord
 
     # for the front ends, which know no edge
     Release: TypeAlias = ReleaseRepo
@@ -59,6 +64,15 @@ T = TypeVar("T")
 
 CACHE_LIMIT_BYTES = 8 << 30  # verified copies of bundles; beyond it the ones unused for longest go
 LAN_TRY_S = 5.0  # a cut plant network must not eat the time that SSH needs
+
+
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """A device after its agent came from a kit. proof "": it was not seen to come back by itself, and unproved says why."""
+
+    hello: Hello
+    proof: str
+    unproved: str
 
 
 class once(Generic[T]):  # noqa: N801 - used like property
@@ -372,26 +386,113 @@ class Laptop:
         known = tuple(ssh_fingerprint(key) for _, key in verdict.known)
         return OfferedKey(key_type, blob, ssh_fingerprint(blob), verdict.kind, known)
 
-    def enrol(self, entry: DeviceEntry, deadline: Deadline, words: Words, *, label: str = "") -> Hello:
+    def enrol(
+        self,
+        entry: DeviceEntry,
+        deadline: Deadline,
+        words: Words,
+        *,
+        label: str = "",
+        adopt: bool = False,
+        progress: OnProgress | None = None,
+    ) -> Hello:
         """Over SSH only: a LAN pin is what this makes. Returns the device's hello after it."""
-        from fieldops.operations.enrol import enrol
-
         device = self._over_ssh(entry, deadline)
         try:
             self._know_witness(device.hello(deadline))
-            return enrol(
-                self.gate(),
-                device,
-                self.inventory_file,
-                self.trust,
-                self.certificate,
-                self._save_pin,
-                deadline,
-                words,
-                label=label,
-            )
+            return self._enrolled(device, deadline, words, label=label, adopt=adopt, progress=progress)
         finally:
             device.close()
+
+    def _enrolled(
+        self,
+        device: Device,
+        deadline: Deadline,
+        words: Words,
+        *,
+        label: str,
+        adopt: bool,
+        progress: OnProgress | None,
+        installs: bool = False,
+    ) -> Hello:
+        from fieldops.operations import enrol as operation
+
+        gate = self.gate()
+        hello = operation.enrol(
+            gate,
+            device,
+            self.inventory_file,
+            self.trust,
+            self.certificate,
+            self._save_pin,
+            deadline,
+            words,
+            label=label,
+            installs=installs,
+            progress=progress,
+        )
+        if adopt:
+            operation.adopt(gate, device, deadline, words, progress=progress)
+        return hello
+
+    def install(
+        self,
+        entry: DeviceEntry,
+        kit: Path,
+        deadline: Deadline,
+        words: Words,
+        *,
+        label: str = "",
+        lan: str = "",
+        foreign: tuple[str, str] | None = None,
+        adopt: bool = False,
+        progress: OnProgress | None = None,
+    ) -> Installed:
+        """Push the kit, install, enrol, prove. Raises UsageFault for a kit that is not as it was built."""
+        from fieldops.edges.installing import Wishes
+        from fieldops.edges.kit import read
+
+        wishes = Wishes(device_class=entry.device_class, label=entry.site, lan=lan, foreign=foreign)
+        device = self._installing(entry, read(kit), wishes)
+        try:
+            self._know_witness(device.hello(deadline))
+            hello = self._enrolled(device, deadline, words, label=label, adopt=adopt, progress=progress, installs=True)
+            return Installed(hello, device.proof, device.unproved)
+        finally:
+            device.close()
+
+    def remove_agent(
+        self, entry: DeviceEntry, deadline: Deadline, words: Words, *, progress: OnProgress | None = None
+    ) -> StepRecord:
+        """Unenrol, then take the agent's software and folder away."""
+        from fieldops.edges.installing import Wishes
+        from fieldops.operations.enrol import unenrol
+
+        device = self._installing(entry, None, Wishes())
+        try:
+            return unenrol(self.gate(), device, self.inventory_file, self._drop_pin, deadline, words, progress=progress)
+        finally:
+            device.close()
+
+    def _installing(self, entry: DeviceEntry, kit: KitFolder | None, wishes: Wishes) -> InstallingDevice:
+        from fieldops.edges.installing import InstallingDevice
+        from fieldops.edges.probe import ssh_device
+        from fieldops.edges.ssh import connect
+
+        def dial(deadline: Deadline) -> SshLink:
+            return connect(entry, known_hosts=self.known_hosts(), identities=self.identities(), deadline=deadline)
+
+        def agent(deadline: Deadline) -> AgentDevice | BareDevice:
+            return ssh_device(entry, known_hosts=self.known_hosts(), identities=self.identities(), deadline=deadline)
+
+        return InstallingDevice(entry, dial, agent, self._know_witness, kit, wishes)
+
+    def _drop_pin(self, device: DeviceId) -> None:
+        from fieldops.edges.disk import storage_faults
+
+        pin = self.home / "trust" / "devices" / f"{device}.pem"
+        with storage_faults(pin):
+            pin.unlink(missing_ok=True)
 
     def _know_witness(self, hello: Hello) -> None:
         """Before the device first cosigns the log: without its key nobody could tell later what it has seen."""

@@ -104,6 +104,8 @@ class EnrolledDevice(_Part, frozen=True, kw_only=True):
     steps: list[str]
     done: bool
     error: ErrorDoc | None
+    proof: str | None = None  # with --kit: how the agent was seen to come back by itself
+    unproved: str | None = None  # why it was not; then the device puts nothing on trial
 
 
 class Enrolled(Document, frozen=True, kw_only=True, tag="fieldops.enrolled/v1"):

@@ -51,9 +51,17 @@ tell khz "$R/sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq"
 tell khz_max "$R/sys/devices/system/cpu/cpu0/cpufreq/cpuinfo_max_freq"
 D=/var/lib/fieldops-agent; [ -d "$D" ] || D=/
 df -Pk "$D" 2>/dev/null | { read -r _; read -r _ t _ a _ && say disk "$t $a"; }
-for d in "${FIELDOPS_AGENT_RUNTIME:-}" /run/fieldops-agent "${XDG_RUNTIME_DIR:-}/fieldops-agent" "/run/user/$(id -u)/fieldops-agent"; do
+H=${FIELDOPS_AGENT_HOME:-${XDG_DATA_HOME:-${HOME:-/nonexistent}/.local/share}/fieldops-agent}
+for d in "${FIELDOPS_AGENT_RUNTIME:-}" "$H/run" /run/fieldops-agent "${XDG_RUNTIME_DIR:-}/fieldops-agent" "/run/user/$(id -u)/fieldops-agent"; do
  [ -S "$d/agent.sock" ] && { say socket "$d/agent.sock"; if [ -w "$d/agent.sock" ]; then say may 1; else say may 0; fi; break; }; done
 a=${FIELDOPS_AGENT_PROGRAM:-}; [ -n "$a" ] || a=$(command -v fieldops-agent 2>/dev/null) || a=
+for d in "$H" /var/lib/fieldops-agent; do [ -n "$a" ] || { [ -x "$d/current/bin/fieldops-agent" ] && a=$d/current/bin/fieldops-agent; }; done
+p=; for i in 3.14 3.13 3.12 3.11; do command -v "python$i" >/dev/null 2>&1 && { p=$i; break; }; done
+if [ -z "$p" ] && command -v python3 >/dev/null 2>&1; then p=$(python3 -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null); fi
+say python "$p"
+l=; for i in /lib/ld-musl-*; do [ -e "$i" ] && l=musl; done
+[ -n "$l" ] || { l=$(getconf GNU_LIBC_VERSION 2>/dev/null) || l=; }
+say libc "$l"; say bits "$(getconf LONG_BIT 2>/dev/null)"
 say program "$a"
 say end 1
 """

@@ -145,7 +145,10 @@ class Gate:
             raise
         self._settle(base, intent, result_of(record))
         if record.cosignature:
-            self.journal.note_cosignature(f"device:{device_id}", record.cosigned_size or intent.seq, record.cosignature)
+            # a device whose agent this very step installed has another id now than at the intent
+            self.journal.note_cosignature(
+                f"device:{device.entry.id or device_id}", record.cosigned_size or intent.seq, record.cosignature
+            )
         failure = step_error(record, device.entry.name)
         if failure is not None:
             raise failure

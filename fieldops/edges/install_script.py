@@ -1,0 +1,177 @@
+"""What runs on a device to install, start, prove and remove its agent: POSIX sh, and the Python that is there.
+
+The folder is the agent's home:  software/<kit id>/ (a venv)  current -> software/<kit id>  kit/ (while it comes)  run/  proof
+How the agent is kept alive: `system` (a systemd unit, for root), `user` (a user unit with linger), else `supervised` (a loop).
+"""
+
+from __future__ import annotations
+
+# $1: the Python version the kit is for
+SURVEY = r"""LC_ALL=C; export LC_ALL
+u=$(id -u); mode=supervised
+if [ -d /run/systemd/system ] && command -v systemctl >/dev/null 2>&1; then
+ if [ "$u" = 0 ]; then mode=system
+ elif XDG_RUNTIME_DIR=${XDG_RUNTIME_DIR:-/run/user/$u} systemctl --user show-environment >/dev/null 2>&1 &&
+  { [ -f "/var/lib/systemd/linger/$(id -un)" ] || loginctl enable-linger >/dev/null 2>&1; }; then mode=user; fi
+fi
+if [ -n "${FIELDOPS_AGENT_HOME:-}" ]; then b=$FIELDOPS_AGENT_HOME
+elif [ $mode = system ]; then b=/var/lib/fieldops-agent
+else b=${XDG_DATA_HOME:-$HOME/.local/share}/fieldops-agent; fi
+d=$b; while [ ! -d "$d" ]; do d=${d%/*}; [ -n "$d" ] || d=/; done
+echo "uid=$u"; echo "mode=$mode"; echo "base=$b"; echo "machine=$(uname -m)"
+echo "free=$(df -Pk "$d" | { read -r _; read -r _ _ _ a _; echo "$a"; })"
+for p in "python$1" "/usr/bin/python$1" "/usr/local/bin/python$1" python3; do
+ w=$(command -v "$p" 2>/dev/null) || continue
+ v=$("$w" -c 'import sys, venv, platform; print("%d.%d" % sys.version_info[:2], *(platform.libc_ver() if platform.libc_ver()[0] else ("musl", "0")), 64 if sys.maxsize > 2**32 else 32)' 2>/dev/null) || continue
+ echo "python=$w $v"
+done
+l=$(readlink "$b/current" 2>/dev/null) && echo "software=${l##*/}"
+[ -f "$b/software/${l##*/}/.whole" ] && echo "whole=1"
+if command -v crontab >/dev/null 2>&1; then echo cron=1; else echo cron=0; fi
+echo end=1
+"""
+
+PREPARE = 'umask 077; mkdir -p "$1/kit" && rm -f "$1/proof"'
+
+# $1 home  $2 kit id  $3 python
+INSTALL = r"""set -eu; umask 077; b=$1 s=$1/software/$2
+[ -f "$s/.whole" ] && { rm -rf "$b/kit"; exit 0; }
+rm -rf "$s"
+"$3" -m venv --without-pip "$s"
+set -- "$b"/kit/pip-*.whl
+"$s/bin/python" "$1/pip" --quiet --disable-pip-version-check --no-cache-dir install --no-index --require-hashes --no-deps \
+ --no-warn-script-location --find-links "$b/kit" --requirement "$b/kit/requirements.txt" 2>&1
+"$s/bin/python" -m fieldops.agent --version
+sync; : >"$s/.whole"; sync
+rm -rf "$b/kit"
+"""
+
+_COMMON = r"""set -u; umask 077; LC_ALL=C; export LC_ALL
+b=$1 mode=$2
+r=$b/run; [ "$mode" = system ] && r=/run/fieldops-agent
+: "${XDG_RUNTIME_DIR:=/run/user/$(id -u)}"; export XDG_RUNTIME_DIR
+ctl() { if [ "$mode" = user ]; then systemctl --user "$@"; else systemctl "$@"; fi; }
+unit=/etc/systemd/system/fieldops-agent.service
+[ "$mode" = user ] && unit=${XDG_CONFIG_HOME:-$HOME/.config}/systemd/user/fieldops-agent.service
+alive() { [ -n "${1:-}" ] && kill -0 "$1" 2>/dev/null; }
+read_pid() { cat "$b/$1" 2>/dev/null; }
+agent_pid() { if [ "$mode" = supervised ]; then read_pid agent.pid; else ctl show -p MainPID --value fieldops-agent; fi; }
+answers() { "$b/current/bin/python" -c 'import socket, sys
+s = socket.socket(socket.AF_UNIX); s.settimeout(3); s.connect(sys.argv[1])
+s.sendall(b"GET /v1/hello HTTP/1.0\r\nHost: agent\r\n\r\n"); sys.exit(b" 200 " not in s.recv(64))' "$r/agent.sock" 2>/dev/null; }
+wait_answer() { n=0; while [ $n -lt "$1" ]; do answers && return 0; sleep 1; n=$((n+1)); done; return 1; }
+start() { if [ "$mode" = supervised ]; then
+  alive "$(read_pid supervise.pid)" || if command -v setsid >/dev/null 2>&1; then setsid sh "$b/supervise" </dev/null >/dev/null 2>&1 &
+  else ( trap '' HUP; sh "$b/supervise" </dev/null >/dev/null 2>&1 & ); fi
+ else ctl daemon-reload && ctl enable --quiet fieldops-agent && ctl restart fieldops-agent; fi; }
+stop() { if [ "$mode" = supervised ]; then
+  p=$(read_pid supervise.pid); a=$(read_pid agent.pid)
+  alive "$p" && kill "$p"
+  n=0; while { alive "$p" || alive "$a"; } && [ $n -lt 10 ]; do sleep 1; n=$((n+1)); done
+  alive "$a" && kill -9 "$a"; rm -f "$b/supervise.pid" "$b/agent.pid"
+ else ctl disable --quiet --now fieldops-agent 2>/dev/null; fi; return 0; }
+point() { "$b/software/$1/bin/python" -c 'import os, sys
+new = sys.argv[1] + "/current.new"
+if os.path.lexists(new): os.unlink(new)
+os.symlink("software/" + sys.argv[2], new); os.replace(new, sys.argv[1] + "/current")' "$b" "$1"; }
+"""
+
+# $1 home  $2 mode  $3 kit id  $4 agent.toml when there is none  $5 the supervisor or the unit  $6 cron or empty
+SWITCH = (
+    _COMMON
+    + r"""
+id=$3; old=$(readlink "$b/current" 2>/dev/null); old=${old##*/}
+mkdir -p "$r"
+[ -f "$b/agent.toml" ] || { printf %s "$4" >"$b/agent.toml.part" && mv "$b/agent.toml.part" "$b/agent.toml"; }
+grep -q '^\[service\]' "$b/agent.toml" || printf '\n[service]\nkind = "%s"\n' "$mode" >>"$b/agent.toml"
+stop
+if [ "$mode" = supervised ]; then printf %s "$5" >"$b/supervise"
+ [ -n "$6" ] && { { crontab -l 2>/dev/null | grep -vF "$b/supervise"; echo "@reboot /bin/sh $b/supervise"; } | crontab -; }
+else mkdir -p "${unit%/*}"; printf %s "$5" >"$unit"; chmod 644 "$unit"; fi
+point "$id" || exit 1
+sync; start
+if wait_answer 60; then
+ for d in "$b"/software/*; do case ${d##*/} in "$id"|"$old") ;; *) rm -rf "$d";; esac; done
+ exit 0
+fi
+tail -n 5 "$b/agent.log" 2>/dev/null >&2
+if [ -n "$old" ] && [ "$old" != "$id" ] && [ -f "$b/software/$old/.whole" ]; then
+ stop; point "$old"; start; wait_answer 60 && { echo "back at $old" >&2; exit 3; }
+fi
+exit 2
+"""
+)
+
+# $1 home  $2 mode: ends the agent as its service would, and waits for another process to answer
+RESTART = (
+    _COMMON
+    + r"""
+before=$(agent_pid)
+if [ "$mode" = supervised ]; then alive "$before" && kill "$before"; else ctl restart fieldops-agent; fi
+n=0; while [ $n -lt 60 ]; do now=$(agent_pid); [ -n "$now" ] && [ "$now" != "$before" ] && answers && break; sleep 1; n=$((n+1)); done
+[ $n -lt 60 ] || exit 1
+echo "$before $now"
+"""
+)
+
+# $1 home  $2 mode  $3 what was proved
+PROVED = _COMMON + 'printf "%s\\n" "$3" >"$b/proof.part" && mv "$b/proof.part" "$b/proof" && sync'
+
+# $1 home  $2 mode
+REMOVE = (
+    _COMMON
+    + r"""
+stop
+if [ "$mode" = supervised ]; then
+ command -v crontab >/dev/null 2>&1 && crontab -l 2>/dev/null | grep -qF "$b/supervise" && { crontab -l | grep -vF "$b/supervise" | crontab -; }
+else rm -f "$unit"; ctl daemon-reload; fi
+rm -rf "$b" "$r"; p=${b%/*}
+while [ -n "$p" ] && [ "$p" != "$HOME" ] && [ "$p" != /var/lib ] && rmdir "$p" 2>/dev/null; do p=${p%/*}; done
+[ ! -e "$b" ]
+"""
+)
+
+
+def supervisor(base: str) -> str:
+    """Starts the agent again whenever it ends, slower each time until it has run for a minute."""
+    return f"""#!/bin/sh
+# Keeps the fieldops agent running; written by `fieldops device enrol`.
+b={base}
+p=$(cat "$b/supervise.pid" 2>/dev/null) && [ "$p" != $$ ] && kill -0 "$p" 2>/dev/null && exit 0
+umask 077; echo $$ >"$b/supervise.pid"; c=
+trap '[ -n "$c" ] && kill "$c" 2>/dev/null; wait; rm -f "$b/supervise.pid" "$b/agent.pid"; exit 0' TERM INT
+trap '' HUP
+XDG_CACHE_HOME=$b/cache; export XDG_CACHE_HOME  # what the runtime writes goes with the rest
+n=1
+while :; do
+ t=$(date +%s)
+ [ -f "$b/agent.log" ] && [ "$(wc -c <"$b/agent.log")" -gt 1000000 ] && mv -f "$b/agent.log" "$b/agent.log.1"
+ "$b/current/bin/python" -m fieldops.agent serve --home "$b" </dev/null >>"$b/agent.log" 2>&1 &
+ c=$!; echo $c >"$b/agent.pid"; wait $c; c=
+ [ $(($(date +%s) - t)) -gt 60 ] && n=1
+ sleep $n & wait $!
+ [ $n -lt 60 ] && n=$((n * 2))
+done
+"""
+
+
+def unit(base: str, mode: str) -> str:
+    """The systemd unit: of the system, or of one user."""
+    of_system = mode == "system"
+    return f"""[Unit]
+Description=fieldops agent
+{"After=network.target" if of_system else ""}
+StartLimitIntervalSec=0
+
+[Service]
+ExecStart={base}/current/bin/python -m fieldops.agent serve --home {base}
+Restart=always
+RestartSec=3
+UMask=0077
+Environment=XDG_CACHE_HOME={base}/cache
+{"RuntimeDirectory=fieldops-agent" if of_system else ""}
+{"RuntimeDirectoryMode=0755" if of_system else ""}
+
+[Install]
+WantedBy={"multi-user" if of_system else "default"}.target
+"""
