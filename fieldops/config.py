@@ -8,6 +8,7 @@
     url = "https://store.example:8443"   # the central store; without one, entries stay queued
     [ssh]
     identities = ["~/.ssh/id_ed25519"]   # keys offered to devices; default: the person's key, then the usual ones
+    config = "~/.ssh/other"              # instead of the person's SSH configuration; "none": of none
     [sticks]
     folders = ["/srv/stick"]             # looked at like removable media, first
     [keys]
@@ -37,12 +38,13 @@ class Config:
     person_key: Path | None = None
     store_url: str | None = None
     ssh_identities: tuple[Path, ...] = ()
+    ssh_config: Path | None = None
     stick_folders: tuple[Path, ...] = ()
     keys: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
 
 _TOP = ("theme", "data", "person", "store", "ssh", "sticks", "keys")
-_IN_TABLE = {"person": ("key",), "store": ("url",), "ssh": ("identities",), "sticks": ("folders",)}
+_IN_TABLE = {"person": ("key",), "store": ("url",), "ssh": ("identities", "config"), "sticks": ("folders",)}
 
 
 def parse_config(text: str, file: str, *, base: Path, user_home: Path) -> Config:
@@ -61,6 +63,7 @@ def parse_config(text: str, file: str, *, base: Path, user_home: Path) -> Config
         person_key=reading.path("person.key"),
         store_url=reading.url("store.url"),
         ssh_identities=reading.paths("ssh.identities"),
+        ssh_config=reading.path("ssh.config"),
         stick_folders=reading.paths("sticks.folders"),
         keys=reading.table_of_texts("keys"),
     )

@@ -37,6 +37,8 @@ class PolicyDocument(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     session_max_s: int = 12 * 3600
     max_stale_days: int = 0  # break-glass over expired metadata; 0: never
     trust_on_first_use: bool = False  # of SSH host keys
+    host_keys: dict[str, list[str]] = {}  # by device id, name or address (`host`, `[host]:port`): `SHA256:...`
+    ssh_passwords: bool = False  # whether passwords may be typed to log in to a host that is proved
 
 
 NO_POLICY = PolicyDocument(v=1, roles={}, people={})

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeAlias, TypeVar, cast, 
 
 from fieldops.deadline import CancelToken, Deadline
 from fieldops.edges.clock import SystemClock
-from fieldops.errors import Cancelled, LinkFault, StorageFault, StoreFault, UsageFault
+from fieldops.errors import Cancelled, LinkFault, StorageFault, StoreFault, TrustRefused, UsageFault
 
 if TYPE_CHECKING:  # types only: at run time each is imported by the property that makes one
     from fieldops.config import Config
@@ -28,6 +28,8 @@ if TYPE_CHECKING:  # types only: at run time each is imported by the property th
     from fieldops.edges.kit import KitFolder
     from fieldops.edges.known_hosts import KnownHosts
     from fieldops.edges.probe import BareDevice
+    from fieldops.edges.ssh import Keys, SshLink, Terms
+    from fieldops.edges.ssh_config import SshConfig
     from fieldops.edges.tuf_client import TrustStore
     from fieldops.edges.tuf_keys import KeyFolder
     from fieldops.edges.tuf_signer import ReleaseRepo
@@ -40,6 +42,7 @@ if TYPE_CHECKING:  # types only: at run time each is imported by the property th
     from fieldops.operations.renew import Renewable
     from fieldops.policy import Actor
     from fieldops.ports import (
+        Ask,
         Device,
         InventoryFile,
         Journal,
@@ -146,6 +149,7 @@ class Laptop:
         self.clock = SystemClock()
         self._lock = threading.RLock()
         self._settled = False
+        self.ask: Ask | None = None  # set by a front end where somebody is there to be asked
 
     @classmethod
     def open(cls, home: Path | None = None) -> Self:
@@ -327,7 +331,7 @@ class Laptop:
                 next_step=f"enrol once over SSH: add `ssh =` in fleet.toml, then `fieldops device enrol {entry.name}`",
                 device=entry.name,
             )
-        return self._over_ssh(entry, deadline)
+        return self._over_ssh(entry, deadline, look=True)
 
     def pin_of(self, device: str | None) -> str | None:
         """The certificate (PEM) that enrolment pinned for this device id; None when it never was."""
@@ -369,20 +373,68 @@ class Laptop:
 
         return lan_device(entry, pin, self.certificate, self.home / "keys" / "laptop.key", deadline)
 
-    def _over_ssh(self, entry: DeviceEntry, deadline: Deadline) -> Device:
+    def _over_ssh(self, entry: DeviceEntry, deadline: Deadline, *, look: bool = False) -> Device:
         from fieldops.edges.probe import ssh_device
 
-        return ssh_device(entry, known_hosts=self.known_hosts(), identities=self.identities(), deadline=deadline)
+        return ssh_device(
+            entry,
+            known_hosts=self.known_hosts(),
+            identities=self.identities(),
+            deadline=deadline,
+            terms=self.ssh_terms(look=look),
+            met=lambda link: self._met(entry, link),
+        )
+
+    def ssh_terms(self, *, look: bool = False) -> Terms:
+        """look: a host that nothing vouches for may be looked at. What else is allowed stands in the signed policy."""
+        from fieldops.edges.ssh import Terms, Vouching
+
+        try:
+            policy = self.trust.policy()
+        except TrustRefused:  # a policy that is not to be trusted allows nothing more, and looking needs none
+            from fieldops.policy import NO_POLICY
+
+            policy = NO_POLICY
+        self._ssh_keys.ask = self.ask
+        vouching = Vouching(policy.host_keys, first_use=policy.trust_on_first_use, look=look)
+        return Terms(self.ssh_config(), vouching, self._ssh_keys, policy.ssh_passwords)
+
+    def ssh_config(self) -> SshConfig:
+        """The person's, as the files are now, or the one that config.toml names."""
+        from fieldops.edges.ssh_config import SshConfig
+
+        return SshConfig.of_person(self.config.ssh_config)
+
+    @once
+    def _ssh_keys(self) -> Keys:
+        """Opened once in this process; a passphrase is asked for once."""
+        from fieldops.edges.ssh import Keys
+
+        return Keys()
+
+    def _met(self, entry: DeviceEntry, link: SshLink) -> None:
+        """A host met for the first time, where the policy trusts that: its key is written down, so the next time is not."""
+        if not link.first_use:
+            return
+        from fieldops.edges.keys import ssh_fingerprint
+        from fieldops.operations import hostkeys
+        from fieldops.operations.gate import Words
+
+        key_type, blob = link.host_key
+        offered = hostkeys.OfferedKey(key_type, blob, ssh_fingerprint(blob), "unknown")
+        hostkeys.accept(
+            self.gate(), self.inventory_file, entry, offered, words=Words(reason="first use, which the policy trusts")
+        )
 
     def host_key(self, entry: DeviceEntry, deadline: Deadline) -> OfferedKey:
         """What the host shows now, without logging in, and what is known of it. Raises LinkFault."""
         from fieldops.edges.keys import ssh_fingerprint
-        from fieldops.edges.ssh import host_key
+        from fieldops.edges.ssh import host_key, names_of, verdict_on
         from fieldops.operations.hostkeys import OfferedKey
 
-        key_type, blob = host_key(entry, deadline)
-        assert entry.ssh is not None  # host_key() refused it
-        verdict = self.known_hosts().verify(entry.ssh.host, entry.ssh.port, blob)
+        known_hosts, terms = self.known_hosts(), self.ssh_terms()
+        key_type, blob = host_key(entry, deadline, known_hosts=known_hosts, identities=self.identities(), terms=terms)
+        verdict = verdict_on(known_hosts, names_of(entry, terms.config), blob)
         known = tuple(ssh_fingerprint(key) for _, key in verdict.known)
         return OfferedKey(key_type, blob, ssh_fingerprint(blob), verdict.kind, known)
 

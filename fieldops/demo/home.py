@@ -49,7 +49,7 @@ def write_config(home: Path, stick: Path, store_url: str) -> None:
     file = home / "config.toml"
     if not file.exists():
         text = (
-            f'[person]\nkey = "keys/{USER}"\n\n[ssh]\nidentities = ["keys/ssh"]\n\n'
+            f'[person]\nkey = "keys/{USER}"\n\n[ssh]\nidentities = ["keys/ssh"]\nconfig = "none"\n\n'
             f"[sticks]\nfolders = [{_quoted(str(stick))}]\n\n[store]\nurl = {_quoted(store_url)}\n"
         )
         write_whole(file, text.encode(), 0o644)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from fieldops.demo import sysfs
+from fieldops.demo.home import USER
 from fieldops.demo.release import MODEL
 from fieldops.demo.scene import NotSo, Scene, check
 from fieldops.drift.cause import Diagnosis
@@ -16,6 +17,7 @@ from fieldops.errors import HostKeyChanged, LinkFault, NotAuthorised
 from fieldops.fleet import Address, DeviceEntry, Hint
 from fieldops.operations import observe
 from fieldops.operations.observe import Snapshot
+from fieldops.steps import Revert
 
 DRIFT_S = 75.0  # two windows of requests at the load generator's rate, and one more where chance played in
 ROOM = tempfile.TemporaryDirectory
@@ -41,7 +43,7 @@ def discover(scene: Scene) -> str:
 
 
 def connect_ssh(scene: Scene) -> str:
-    """Each SSH device by its agent's socket, the bare one by its probe; a wrong or unknown host key stops everything."""
+    """Each SSH device by its agent's socket, the bare one by its probe; a wrong host key stops everything, an unknown one every change."""
     deadline = scene.deadline()
     for camera in scene.fleet.cameras:
         if camera.reach not in {"ssh", "bare"}:
@@ -57,7 +59,7 @@ def connect_ssh(scene: Scene) -> str:
     unknown = _refusal_with_host_key(scene, healthy, other_key=False)
     check(unknown.reason == "host_key_unknown", f"an unknown host key gave {unknown!r}")
     ssh = sum(camera.reach == "ssh" for camera in scene.fleet.cameras)
-    return f"{ssh} agents and one bare device over SSH; an unknown and a changed host key were refused"
+    return f"{ssh} agents and one bare device over SSH; an unknown host may be looked at and not changed, a changed host key was refused"
 
 
 def _refusal_with_host_key(scene: Scene, entry: DeviceEntry, *, other_key: bool) -> LinkFault:
@@ -71,11 +73,12 @@ def _refusal_with_host_key(scene: Scene, entry: DeviceEntry, *, other_key: bool)
             line = (folder / "other.pub").read_text("ascii")
             lines = f"[{entry.ssh.host}]:{entry.ssh.port} {line}"
         (folder / "known_hosts").write_text(lines, "ascii")
-        with scene.other_laptop(folder, ("config.toml", "keys/ssh", "keys/ssh.pub")) as laptop:
+        with scene.other_laptop(folder, ("config.toml", "keys/ssh", "keys/ssh.pub", f"keys/{USER}", f"keys/{USER}.pub")) as laptop:
             deadline = scene.deadline(20)
             try:
                 with laptop.connect(replace(entry, lan=None), deadline) as device:
                     device.hello(deadline)
+                    laptop.gate().perform(device, Revert(model=MODEL), deadline)
             except LinkFault as error:
                 return error
     raise NotSo(f"{entry.name} was connected although its host key is not the known one")

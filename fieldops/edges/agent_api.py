@@ -18,9 +18,18 @@ import msgspec
 from fieldops.bundles.manifest import MANIFEST_FILE, MANIFEST_LIMIT_BYTES
 from fieldops.deadline import Deadline
 from fieldops.decoding import decoder
-from fieldops.errors import DeadlinePassed, DeviceCannot, FieldopsError, LinkFault, LinkLost, MalformedReply, Unreachable
+from fieldops.errors import (
+    DeadlinePassed,
+    DeviceCannot,
+    FieldopsError,
+    HostKeyUnknown,
+    LinkFault,
+    LinkLost,
+    MalformedReply,
+    Unreachable,
+)
 from fieldops.fleet import DeviceEntry, DeviceId, Resources, key_id
-from fieldops.ports import Grant, OnProgress, Payload, Progress
+from fieldops.ports import UNVERIFIED, Grant, OnProgress, Payload, Progress
 from fieldops.steps import Stage, Step
 from fieldops.wire import (
     ENVELOPE_LIMIT,
@@ -60,6 +69,7 @@ class Pipe:
 
     client: httpx.Client
     close: Callable[[], None]
+    alive: Callable[[], bool] = lambda: True
 
 
 class AgentDevice:
@@ -78,10 +88,14 @@ class AgentDevice:
         *,
         also: frozenset[str] = frozenset(),
         reconnect: Callable[[Deadline], Pipe] | None = None,
+        unverified: HostKeyUnknown | None = None,
+        alive: Callable[[], bool] = lambda: True,
     ) -> None:
         self._entry = entry
         self._link = link_name
-        self._pipe = Pipe(client, on_close)
+        self._pipe = Pipe(client, on_close, alive)
+        self._unverified = unverified
+        self._doubted = False
         self._also = also
         self._reconnect = reconnect
 
@@ -92,7 +106,12 @@ class AgentDevice:
 
     @property
     def link(self) -> str:
-        return self._link
+        return self._link if self._unverified is None else f"{self._link} {UNVERIFIED}"
+
+    @property
+    def alive(self) -> bool:
+        """Whether it may be kept for the next who wants it: the link stands, and no request failed over it."""
+        return not self._doubted and self._pipe.alive()
 
     def close(self) -> None:
         self._pipe.close()
@@ -164,6 +183,8 @@ class AgentDevice:
         payload: Payload | None = None,
         progress: OnProgress | None = None,
     ) -> StepRecord:
+        if self._unverified is not None:
+            raise self._unverified
         talk = _Conversation(self, grant, step, payload, progress or _silent)
         lost: LinkLost | Unreachable | None = None
         while True:
@@ -195,6 +216,7 @@ class AgentDevice:
         if self._reconnect is not None:
             new = self._reconnect(deadline)
             old, self._pipe = self._pipe, new
+            self._doubted = False
             old.close()
 
     def sign_step(self, grant: Grant, step: Step, deadline: Deadline) -> bytes:
@@ -321,6 +343,7 @@ class AgentDevice:
 
     def _fault(self, error: httpx.HTTPError, deadline: Deadline, what: str) -> FieldopsError:
         name = self._entry.name
+        self._doubted = True
         if deadline.passed:
             return DeadlinePassed(
                 f"no answer in time to {what}", phase="http", next_step="allow more time with --timeout", device=name

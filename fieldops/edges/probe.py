@@ -8,7 +8,7 @@ anything reaches a screen. FIELDOPS_PROBE_ROOT on the device prefixes /proc and 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NoReturn
@@ -16,10 +16,10 @@ from typing import NoReturn
 from fieldops.deadline import Deadline
 from fieldops.edges.agent_api import AgentDevice, Pipe
 from fieldops.edges.known_hosts import KnownHosts
-from fieldops.edges.ssh import SshLink, connect
+from fieldops.edges.ssh import SshLink, Terms, connect
 from fieldops.errors import DeviceCannot, MalformedReply, NotAuthorised, Unreachable
 from fieldops.fleet import DeviceEntry, DeviceId, Resources, key_id
-from fieldops.ports import Grant, OnProgress, Payload
+from fieldops.ports import UNVERIFIED, Grant, OnProgress, Payload
 from fieldops.steps import Step
 from fieldops.wire import DriftReports, Hello, JournalPage, ModelsReport, StepRecord, TrustStatus, b64
 
@@ -196,18 +196,29 @@ def find_agent(link: SshLink, deadline: Deadline) -> AgentPlace | None:
 
 
 def ssh_device(
-    entry: DeviceEntry, *, known_hosts: KnownHosts, identities: Sequence[Path], deadline: Deadline
+    entry: DeviceEntry,
+    *,
+    known_hosts: KnownHosts,
+    identities: Sequence[Path],
+    deadline: Deadline,
+    terms: Terms | None = None,
+    met: Callable[[SshLink], None] | None = None,
 ) -> AgentDevice | BareDevice:
-    """The device over SSH: its agent where one runs, else bare. A lost link is made anew while a change is under way."""
+    """The device over SSH: its agent where one runs, else bare. A lost link is made anew while a change is under way.
+
+    met: called with each link before anything is read over it.
+    """
 
     def open_pipe(until: Deadline) -> tuple[SshLink, Pipe | None]:
-        link = connect(entry, known_hosts=known_hosts, identities=identities, deadline=until)
+        link = connect(entry, known_hosts=known_hosts, identities=identities, deadline=until, terms=terms)
         try:
+            if met is not None:
+                met(link)
             place = find_agent(link, until)
         except BaseException:
             link.close()
             raise
-        return link, Pipe(link.http(place.socket, program=place.program), link.close) if place else None
+        return link, Pipe(link.http(place.socket, program=place.program), link.close, link.is_alive) if place else None
 
     def reconnect(until: Deadline) -> Pipe:
         link, pipe = open_pipe(until)
@@ -224,7 +235,16 @@ def ssh_device(
     link, pipe = open_pipe(deadline)
     if pipe is None:
         return BareDevice(entry, link)
-    return AgentDevice(entry, "ssh", pipe.client, pipe.close, also=frozenset({key_id(link.host_key[1])}), reconnect=reconnect)
+    return AgentDevice(
+        entry,
+        "ssh",
+        pipe.client,
+        pipe.close,
+        also=frozenset({key_id(link.host_key[1])}),
+        reconnect=reconnect,
+        unverified=link.unverified,
+        alive=link.is_alive,
+    )
 
 
 class BareDevice:
@@ -241,7 +261,12 @@ class BareDevice:
 
     @property
     def link(self) -> str:
-        return "bare"
+        return "bare" if self._ssh.unverified is None else f"bare {UNVERIFIED}"
+
+    @property
+    def alive(self) -> bool:
+        """Whether it may be kept: the link stands, and no agent came since it was called bare."""
+        return self._ssh.alive and not (self._last is not None and self._last.text("socket"))
 
     def close(self) -> None:
         self._ssh.close()
@@ -294,6 +319,8 @@ class BareDevice:
         payload: Payload | None = None,  # noqa: ARG002
         progress: OnProgress | None = None,  # noqa: ARG002
     ) -> StepRecord:
+        if self._ssh.unverified is not None:
+            raise self._ssh.unverified
         self._no_agent("a way to change it")
 
     def _no_agent(self, what: str) -> NoReturn:

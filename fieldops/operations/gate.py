@@ -16,7 +16,7 @@ from fieldops.deadline import Deadline
 from fieldops.errors import FieldopsError, LinkFault, NeedsPerson, PolicyRefused, StorageFault
 from fieldops.fleet import DeviceId
 from fieldops.policy import Decision, PolicyDocument, may
-from fieldops.ports import Clock, Device, InventoryFile, Journal, OnProgress, Payload, Signer, Technician
+from fieldops.ports import UNVERIFIED, Clock, Device, InventoryFile, Journal, OnProgress, Payload, Signer, Technician
 from fieldops.steps import Change, Stage, Step, describe, describe_change, kind_of, subject_of
 from fieldops.wire import (
     STEP_PAYLOAD_TYPE,
@@ -122,6 +122,15 @@ class Gate:
             reason=words.reason,
             ticket=words.ticket,
         )
+        if device.link.endswith(UNVERIFIED):
+            nobody = Decision(False, "unverified_host", "nothing vouches for the host's key")
+            self._refused(base, nobody)
+            raise LinkFault(
+                f"{describe(step)}: {nobody.text}, so it may be looked at and not changed",
+                reason="host_key_unknown",
+                next_step=f"compare its fingerprint with the label on the device: fieldops device trust {device.entry.name}",
+                device=device.entry.name,
+            )
         decision = self.decide(step)
         if not decision.allowed:
             self._refused(base, decision)

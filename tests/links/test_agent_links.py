@@ -68,7 +68,9 @@ def _release(folder: Path, fingerprint: str, laptop: Laptop) -> ReleaseRepo:
     repo.add_policy_target("policy/rules/current/policy.json", encode_policy(policy))
     for version in ("1.0.0", "1.1.0", "1.2.0"):
         manifest = msgspec.json.decode((digits / version / "spec.json").read_bytes(), type=Manifest)
-        repo.add_bundle(STAGE, digits / version, manifest)
+        # `release add` would measure each tier; this bench does not judge them
+        tiers = [msgspec.structs.replace(tier, accuracy=0.9, p50_ms=1.0) for tier in manifest.tiers]
+        repo.add_bundle(STAGE, digits / version, msgspec.structs.replace(manifest, tiers=tiers))
     for role in ("policy", STAGE):
         repo.sign(role)
     repo.publish()
@@ -398,6 +400,10 @@ class _Pulled:
     @property
     def entry(self) -> DeviceEntry:
         return self.device.entry
+
+    @property
+    def link(self) -> str:
+        return self.device.link
 
     def apply(self, grant: Grant, step: Step, deadline: Deadline, **means: Any) -> StepRecord:
         return self.device.apply(_PullingGrant(grant, self.cable), step, deadline, **means)

@@ -30,9 +30,11 @@ import logging
 
 from fieldops.edges.ssh.channels import PING_S, SILENCE_S
 from fieldops.edges.ssh.commands import OUTPUT_LIMIT, Result
-from fieldops.edges.ssh.connecting import Terms, connect, host_key
+from fieldops.edges.ssh.connecting import Terms, connect, host_key, names_of
 from fieldops.edges.ssh.copies import LEAST_IN_FLIGHT, Copied, deliver, fetch
+from fieldops.edges.ssh.hostkeys import Vouching, verdict_on
 from fieldops.edges.ssh.link import SshLink
+from fieldops.edges.ssh.login import Keys
 from fieldops.edges.ssh.remote import Sudo
 
 # Refused channels and handshakes are logged by paramiko to stderr, across the console's screen; we say them ourselves.
@@ -45,12 +47,16 @@ __all__ = [
     "PING_S",
     "SILENCE_S",
     "Copied",
+    "Keys",
     "Result",
     "SshLink",
     "Sudo",
     "Terms",
+    "Vouching",
     "connect",
     "deliver",
     "fetch",
     "host_key",
+    "names_of",
+    "verdict_on",
 ]

@@ -75,6 +75,9 @@ class Connection:
     def alive(self) -> bool:
         return not self._ending.is_set() and self._transport.is_active()
 
+    def is_alive(self) -> bool:
+        return self.alive
+
     def close(self) -> None:
         """May be called twice and from any thread."""
         self._ending.set()
