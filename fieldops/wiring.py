@@ -20,6 +20,7 @@ from fieldops.edges.clock import SystemClock
 from fieldops.errors import Cancelled, LinkFault, StorageFault, StoreFault, TrustRefused, UsageFault
 
 if TYPE_CHECKING:  # types only: at run time each is imported by the property that makes one
+    from fieldops.bundles.support import Support
     from fieldops.config import Config
     from fieldops.edges.agent_api import AgentDevice
     from fieldops.edges.bench_records import BenchRecords
@@ -532,10 +533,14 @@ class Laptop:
         from fieldops.edges.ssh import connect
 
         def dial(deadline: Deadline) -> SshLink:
-            return connect(entry, known_hosts=self.known_hosts(), identities=self.identities(), deadline=deadline)
+            return connect(
+                entry, known_hosts=self.known_hosts(), identities=self.identities(), deadline=deadline, terms=self.ssh_terms()
+            )
 
         def agent(deadline: Deadline) -> AgentDevice | BareDevice:
-            return ssh_device(entry, known_hosts=self.known_hosts(), identities=self.identities(), deadline=deadline)
+            return ssh_device(
+                entry, known_hosts=self.known_hosts(), identities=self.identities(), deadline=deadline, terms=self.ssh_terms()
+            )
 
         return InstallingDevice(entry, dial, agent, self._know_witness, kit, wishes)
 
@@ -573,6 +578,19 @@ class Laptop:
         from fieldops.edges.discovery import browse
 
         return browse(deadline)
+
+    def neighbours(self, deadline: Deadline) -> list[Hint]:
+        """Who is at the other end of a direct cable (IPv6 link-local); often nobody."""
+        from fieldops.edges.neighbours import neighbours
+
+        return neighbours(deadline)
+
+    def support(self, entry: DeviceEntry, deadline: Deadline) -> Support | None:
+        """What a device without an agent could support; None for one that has its agent. Raises LinkFault."""
+        from fieldops.edges.probe import BareDevice
+
+        with self.connect(entry, deadline) as device:
+            return device.support(deadline) if isinstance(device, BareDevice) else None
 
     # --- installation kits -------------------------------------------------------------------------------------------------------
 

@@ -397,6 +397,7 @@ def discover(
         typer.Argument(metavar="[HOST:PORT...]", help="LAN addresses to ask as well, where multicast does not reach."),
     ] = None,
     multicast: Annotated[bool, typer.Option("--multicast/--no-multicast", help="Listen for announcements (DNS-SD).")] = True,
+    cable: Annotated[bool, typer.Option("--cable/--no-cable", help="Ask who is at the end of a cable (IPv6).")] = True,
     json: Json = False,
     timeout: Timeout = 6.0,
 ) -> None:
@@ -407,6 +408,8 @@ def discover(
     hints = [Hint(name=text, lan=_lan(text)) for text in addresses or ()]
     if multicast:
         hints += _heard(call)
+    if cable:
+        hints += call.run(lambda: call.laptop.neighbours(call.deadline(min(call.timeout, LISTEN_S))))
     found = call.run(lambda: call.laptop.discover(hints, call.deadline()))
     if json:
         document(Discovered(found=[_found(each) for each in found]))
@@ -486,6 +489,8 @@ def show(
         document(DeviceStates(devices=[_state(each) for each in read]))
     elif len(read) == 1:
         _show_one(read[0])
+        if read[0].link.startswith("bare"):
+            _show_support(call, read[0].entry)
     else:
         table(
             ("DEVICE", "STATE", "LINK", "MODELS", "WHY"),
@@ -503,6 +508,17 @@ def show(
         )
     failed = [Outcome(each.entry, value=each, error=each.error) for each in read if each.error is not None]
     return call.finish([*(outcome for outcome in outcomes if outcome.error is not None), *failed])
+
+
+def _show_support(call: Call, entry: DeviceEntry) -> None:
+    """What a device without an agent could do, and what keeps it from more."""
+    (outcome,) = call.for_each([entry], lambda each: call.laptop.support(each, call.deadline()))
+    support = outcome.value
+    if support is None:
+        return
+    pairs([("supports", support.text), ("why not more", "; ".join(support.why) or None)])
+    if support.kit:
+        line(f"next: fieldops kit build {support.kit} --dest KIT; fieldops device enrol {entry.name} --kit KIT")
 
 
 def _state(each: Snapshot) -> DeviceState:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NoReturn
 
+from fieldops.bundles.support import Support, support_of
 from fieldops.deadline import Deadline
 from fieldops.edges.agent_api import AgentDevice, Pipe
 from fieldops.edges.known_hosts import KnownHosts
@@ -46,7 +47,8 @@ for z in "$R"/sys/class/thermal/thermal_zone*/trip_point_*_type; do
  get "$z" && case $x in passive|hot|critical) tell limit "${z%_type}_temp";; esac; done
 for z in "$R"/sys/class/thermal/cooling_device*/type; do
  get "$z" && case $x in *rocessor*|*cpufreq*|cpu*) tell cooling "${z%type}cur_state";; esac; done
-tell pi_throttled "$R/sys/devices/platform/soc/soc:firmware/get_throttled"
+for z in "$R"/sys/devices/platform/soc*/*firmware*/get_throttled; do tell pi_throttled "$z"; done
+for z in "$R"/sys/devices/system/cpu/cpu[0-9]*/thermal_throttle/*_throttle_count; do tell counted "$z"; done
 tell khz "$R/sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq"
 tell khz_max "$R/sys/devices/system/cpu/cpu0/cpufreq/cpuinfo_max_freq"
 D=/var/lib/fieldops-agent; [ -d "$D" ] || D=/
@@ -121,7 +123,7 @@ def resources_of(facts: Facts, before: Facts | None = None) -> Resources:
     """before: an earlier reading; without one the processor's load in percent is not known."""
     temps = [value / 1000 for value in facts.numbers("temp") if -40_000 <= value <= 200_000]
     limits = [value / 1000 for value in facts.numbers("limit") if value > 0]
-    throttled, reason = _throttled(facts)
+    throttled, reason = _throttled(facts, before)
     return Resources(
         read_at=facts.number("time") or 0.0,
         boot_id=facts.text("boot_id"),
@@ -142,6 +144,18 @@ def resources_of(facts: Facts, before: Facts | None = None) -> Resources:
     )
 
 
+def support_of_facts(facts: Facts) -> Support:
+    now = resources_of(facts)
+    return support_of(
+        machine=facts.text("machine"),
+        bits=facts.text("bits"),
+        libc=facts.text("libc"),
+        python=facts.text("python"),
+        memory_bytes=now.mem_total_bytes,
+        disk_free_bytes=now.disk_free_bytes,
+    )
+
+
 def _kib(value: float | None) -> int | None:
     return None if value is None else int(value) * 1024
 
@@ -150,12 +164,18 @@ def _scaled(value: float | None, by: float) -> float | None:
     return None if value is None else value / by
 
 
-def _throttled(facts: Facts) -> tuple[bool | None, str]:
-    """None: the board does not say."""
-    bits = facts.text("pi_throttled")
+def _throttled(facts: Facts, before: Facts | None) -> tuple[bool | None, str]:
+    """None: the board does not say. Intel counts events for ever, so only a rise between two readings means now."""
+    bits = facts.text("pi_throttled").removeprefix("throttled=")
     if re.fullmatch(r"(0x)?[0-9a-fA-F]{1,8}", bits):
         said = [word for bit, word in _PI_BITS.items() if int(bits, 16) >> bit & 1]
         return bool(said), ", ".join(said)
+    counted = facts.numbers("counted")
+    if counted and before is not None and before.text("boot_id") == facts.text("boot_id"):
+        if sum(counted) > sum(before.numbers("counted")):
+            return True, "thermal throttle events"
+        if not facts.numbers("cooling"):
+            return False, ""
     coolers = facts.numbers("cooling")
     if not coolers:
         return None, ""
@@ -286,6 +306,10 @@ class BareDevice:
             device_class=self._entry.device_class,
             label=facts.text("host"),
         )
+
+    def support(self, deadline: Deadline) -> Support:
+        """What could be installed here, and why not more."""
+        return support_of_facts(read_facts(self._ssh, deadline))
 
     def resources(self, deadline: Deadline) -> Resources:
         facts = read_facts(self._ssh, deadline)
