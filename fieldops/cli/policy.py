@@ -9,12 +9,13 @@ from typing import Annotated
 import typer
 
 from fieldops.audit.entry import Result, Subject
+from fieldops.bundles.approvals import NEEDED, may_approve
 from fieldops.cli.call import Call, Json, group
 from fieldops.cli.diagnostics import agreed, at_terminal, tell
 from fieldops.cli.documents import Pinned, PolicyCheck, TrustState
 from fieldops.cli.output import document, instant, line, pairs, table
 from fieldops.errors import CheckFailed, UsageFault
-from fieldops.policy import decode_policy, role_of
+from fieldops.policy import PolicyDocument, decode_policy, role_of
 
 app = group()
 
@@ -91,6 +92,7 @@ def show(context: typer.Context, json: Json = False) -> None:
             ("expires", instant(facts.expires)),
             ("clock", "BEHIND what is signed; the signed time is used" if facts.clock_behind else "plausible"),
             ("you are", f"{actor}: {role or 'no role; you may read, and roll back to last-good'}"),
+            ("break-glass", _break_glass(policy, call.laptop.clock.now())),
         ]
     )
     if policy.roles:
@@ -128,6 +130,14 @@ def check(
         if not problems:
             line(f"{file or 'trust and policy'} in order")
     return CheckFailed.exit_code if problems else 0
+
+
+def _break_glass(policy: PolicyDocument, now: float) -> str:
+    """Whether expired metadata may ever be used, and who could approve it."""
+    if not policy.max_stale_days:
+        return "never: expired metadata is refused"
+    able = sum(may_approve(policy, person, now) for person in policy.people)
+    return f"up to {policy.max_stale_days} days, with {NEEDED['accept_expired']} approvals; {able} people may approve"
 
 
 def _problems(call: Call) -> list[str]:
