@@ -39,6 +39,7 @@ class PolicyDocument(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     trust_on_first_use: bool = False  # of SSH host keys
     host_keys: dict[str, list[str]] = {}  # by device id, name or address (`host`, `[host]:port`): `SHA256:...`
     ssh_passwords: bool = False  # whether passwords may be typed to log in to a host that is proved
+    keep_samples: int = 0  # inputs a device keeps of each model for labelling; they may show people, so 0 unless said
 
 
 NO_POLICY = PolicyDocument(v=1, roles={}, people={})

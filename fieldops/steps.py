@@ -92,6 +92,14 @@ class SetTiers(_Step, frozen=True, kw_only=True, tag="SetTiers", omit_defaults=T
     settings: TierSettings = AS_SIGNED
 
 
+class Recalibrate(_Step, frozen=True, kw_only=True, tag="Recalibrate", omit_defaults=True):
+    """Fit the temperature of each tier to labels of inputs that the device kept. Kept only where it improves on unseen labels."""
+
+    model: str
+    labels: dict[str, int] = {}  # sample id -> what it was
+    undo: bool = False  # instead: back to the temperatures before the last fit
+
+
 class Bench(_Step, frozen=True, kw_only=True, tag="Bench"):
     """Measure a version on the device. Loads it, so policy may forbid it while serving."""
 
@@ -115,9 +123,22 @@ class Unenrol(_Step, frozen=True, kw_only=True, tag="Unenrol"):
     label: str = ""
 
 
-Care = Prune | SetTiers | Bench  # beside the transaction: they change no version that answers
-Step = Enrol | RotateTrust | Stage | Activate | Commit | Revert | Prune | SetTiers | Bench | Adopt | Unenrol
-STEP_KINDS: tuple[type[Step], ...] = (Enrol, RotateTrust, Stage, Activate, Commit, Revert, Prune, SetTiers, Bench, Adopt, Unenrol)
+Care = Prune | SetTiers | Recalibrate | Bench  # beside the transaction: they change no version that answers
+Step = Enrol | RotateTrust | Stage | Activate | Commit | Revert | Prune | SetTiers | Recalibrate | Bench | Adopt | Unenrol
+STEP_KINDS: tuple[type[Step], ...] = (
+    Enrol,
+    RotateTrust,
+    Stage,
+    Activate,
+    Commit,
+    Revert,
+    Prune,
+    SetTiers,
+    Recalibrate,
+    Bench,
+    Adopt,
+    Unenrol,
+)
 
 
 def kind_of(step: Step) -> str:
@@ -132,7 +153,7 @@ def subject_of(step: Step) -> tuple[str, str]:
             return "laptop", step.label
         case RotateTrust():
             return "trust", ""
-        case Stage() | Activate() | Commit() | Revert() | Prune() | SetTiers() | Bench() | Adopt():
+        case Stage() | Activate() | Commit() | Revert() | Prune() | SetTiers() | Recalibrate() | Bench() | Adopt():
             return "model", step.model
 
 
@@ -151,12 +172,16 @@ def describe(step: Step) -> str:
             return f"commit {step.model} {step.version}"
         case Revert():
             return f"revert {step.model} to {step.to or 'last-good'}"
-        case Prune() | SetTiers() | Bench():
+        case Prune() | SetTiers() | Recalibrate() | Bench():
             return _describe_care(step)
         case Adopt():
             return f"adopt the running {step.model} as version 0.0.0 and last-good, and measure it"
         case Unenrol():
             return f"forget this laptop{f' ({step.label})' if step.label else ''}"
+
+
+def _fit_in_words(step: Recalibrate) -> str:
+    return f"recalibrate {step.model} from {len(step.labels)} labelled inputs, if that improves on unseen ones"
 
 
 def _describe_care(step: Care) -> str:
@@ -165,6 +190,8 @@ def _describe_care(step: Care) -> str:
             return f"remove {step.model} {', '.join(step.versions) or 'versions that are neither active nor last-good'}"
         case SetTiers():
             return f"tiers of {step.model}: {tiers_in_words(step.settings)}"
+        case Recalibrate():
+            return f"bring back the former calibration of {step.model}" if step.undo else _fit_in_words(step)
         case Bench():
             return f"benchmark {step.model}, {step.samples} samples"
 
@@ -184,7 +211,7 @@ def undo_of(step: Step, *, previous: str | None) -> str:
             return f"roll back to {previous or 'last-good'}, which is kept"
         case Revert():
             return f"activate {previous or 'the version before'} again"
-        case Prune() | SetTiers() | Bench():
+        case Prune() | SetTiers() | Recalibrate() | Bench():
             return _undo_of_care(step)
         case Adopt():
             return "nothing to undo: the model goes on answering as before"
@@ -198,6 +225,8 @@ def _undo_of_care(step: Care) -> str:
             return "stage the version again"
         case SetTiers():
             return f"set them again as they were; `fieldops models tiers DEVICE {step.model}` alone brings back what was signed"
+        case Recalibrate():
+            return "recalibrate again" if step.undo else f"`fieldops models recalibrate DEVICE {step.model} --undo`"
         case Bench():
             return "nothing to undo"
 

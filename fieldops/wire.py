@@ -132,6 +132,59 @@ class DriftReports(_Message, frozen=True, kw_only=True):
     models: list[DriftReport]
 
 
+class TelemetryRecord(_Message, frozen=True, kw_only=True):
+    """One model over one stretch of time. Counts are of that stretch alone, so records of any devices may be added up."""
+
+    seq: int
+    started: float  # Unix seconds by the device's clock
+    ended: float
+    boot_id: str
+    uptime_s: float
+    model: str
+    version: str
+    state: SlotState
+    requests: int
+    failed: int
+    routes: dict[str, int]
+    rested: dict[str, int]
+    latency: dict[str, int]  # bin k holds answers of (1.1^(k-1), 1.1^k] ms: exact to merge, 5 % wide either way
+    drift: dict[str, int]  # feature -> values counted outside of the range seen at release
+    counted: int  # requests in those counts
+    soc_temp_c: float | None
+    throttled: bool | None
+    battery_pct: float | None
+
+
+class TelemetryPage(_Message, frozen=True, kw_only=True):
+    """GET /v1/telemetry?after=. lost: records after `after` that were overwritten, or never written on a full disk."""
+
+    records: list[TelemetryRecord]
+    newest: int
+    lost: int
+    sizes: dict[str, int]  # bytes of this page by feature, so that whoever pays for a link knows what for
+
+
+class Sample(_Message, frozen=True, kw_only=True):
+    """An input that was kept. reason: low_confidence, out_of_range, or ordinary (one in fifty, so that labels are no caricature)."""
+
+    id: int
+    model: str
+    version: str
+    time: float
+    reason: str
+    label: int | None  # what the device answered
+    confidence: float | None
+    request: str  # base64 of the request's body, as the program sent it
+
+
+class SamplePage(_Message, frozen=True, kw_only=True):
+    """GET /v1/samples?model=&after=. unreadable: kept under a key that is gone."""
+
+    samples: list[Sample]
+    newest: int
+    unreadable: int
+
+
 class JournalEntry(_Message, frozen=True, kw_only=True):
     """An act in the device's own journal; `actor` is device:<id> for what it did alone."""
 

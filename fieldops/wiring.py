@@ -28,7 +28,9 @@ if TYPE_CHECKING:  # types only: at run time each is imported by the property th
     from fieldops.edges.keys import Ed25519Signer
     from fieldops.edges.kit import KitFolder
     from fieldops.edges.known_hosts import KnownHosts
+    from fieldops.edges.pool import Pool
     from fieldops.edges.probe import BareDevice
+    from fieldops.edges.samples import SampleFolder
     from fieldops.edges.ssh import Keys, SshLink, Terms
     from fieldops.edges.ssh_config import SshConfig
     from fieldops.edges.tuf_client import TrustStore
@@ -160,6 +162,9 @@ class Laptop:
     def close(self) -> None:
         with self._lock:
             journal = self.__dict__.pop("journal", None)
+            links = self.__dict__.pop("_links", None)
+        if links is not None:
+            links.close()
         if journal is not None:
             journal.close()
 
@@ -277,6 +282,13 @@ class Laptop:
         return RunFolder(self.home / "runs", self.clock)
 
     @once
+    def samples(self) -> SampleFolder:
+        """Inputs that devices kept, and their labels."""
+        from fieldops.edges.samples import SampleFolder
+
+        return SampleFolder(self.home / "samples")
+
+    @once
     def benchmarks(self) -> BenchRecords:
         """The runs `fieldops bench` took here."""
         from fieldops.edges.bench_records import BenchRecords
@@ -308,14 +320,31 @@ class Laptop:
 
     @contextmanager
     def connect(self, entry: DeviceEntry, deadline: Deadline) -> Iterator[Device]:
-        """LAN first where the device is pinned, then SSH to its agent, else SSH alone. Raises LinkFault of the last tried."""
-        device = self._dial(entry, deadline)
-        try:
-            yield device
-        finally:
-            device.close()
+        """LAN first where the device is pinned, then SSH to its agent, else SSH alone. Raises LinkFault of the last tried.
 
-    def _dial(self, entry: DeviceEntry, deadline: Deadline) -> Device:
+        A link stays open for the next who wants it, and is shared by those who want it at once.
+        """
+        with self._links.borrow(entry, self._ground(entry), lambda: self._dial(entry, deadline), deadline) as device:
+            yield device
+
+    @once
+    def _links(self) -> Pool[AgentDevice | BareDevice]:
+        from fieldops.edges.pool import Pool
+
+        return Pool(self.clock.monotonic)
+
+    def _ground(self, entry: DeviceEntry) -> tuple[object, ...]:
+        """What a link stands on: whose keys are trusted, how hosts are reached, what the policy says. Changed, it is made anew."""
+        person = Path.home() / ".ssh"
+        files = (
+            self.home / "known_hosts",
+            person / "known_hosts",
+            self.config.ssh_config or person / "config",
+            self.home / "trust" / "metadata" / "timestamp.json",
+        )
+        return (self.pin_of(entry.id), *(_stamp(file) for file in files))
+
+    def _dial(self, entry: DeviceEntry, deadline: Deadline) -> AgentDevice | BareDevice:
         pin = self.pin_of(entry.id)
         if entry.lan is not None and pin is not None:
             try:
@@ -369,12 +398,12 @@ class Laptop:
         usual = (Path.home() / ".ssh" / name for name in ("id_ed25519", "id_ecdsa", "id_rsa"))
         return tuple(path for path in usual if path.is_file())
 
-    def _over_lan(self, entry: DeviceEntry, pin: str, deadline: Deadline) -> Device:
+    def _over_lan(self, entry: DeviceEntry, pin: str, deadline: Deadline) -> AgentDevice:
         from fieldops.edges.lan import lan_device
 
         return lan_device(entry, pin, self.certificate, self.home / "keys" / "laptop.key", deadline)
 
-    def _over_ssh(self, entry: DeviceEntry, deadline: Deadline, *, look: bool = False) -> Device:
+    def _over_ssh(self, entry: DeviceEntry, deadline: Deadline, *, look: bool = False) -> AgentDevice | BareDevice:
         from fieldops.edges.probe import ssh_device
 
         return ssh_device(
@@ -650,6 +679,15 @@ class Laptop:
         from fieldops.edges.renewal import StickFolder
 
         return StickFolder.at(path)
+
+
+def _stamp(file: Path) -> tuple[int, int] | None:
+    """Another stamp, another content; None: no such file."""
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size
 
 
 class _OneAtATime:

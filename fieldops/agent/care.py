@@ -8,9 +8,10 @@ from fieldops.agent.answering import Answering
 from fieldops.agent.device import Device
 from fieldops.agent.measuring import bench
 from fieldops.agent.pruning import prune
+from fieldops.agent.recalibrating import Labelled, no_samples, recalibrate
 from fieldops.agent.tuning import set_tiers
 from fieldops.errors import DeviceCannot
-from fieldops.steps import Bench, Care, Prune, SetTiers
+from fieldops.steps import Bench, Care, Prune, Recalibrate, SetTiers
 from fieldops.wire import StepRecord
 
 
@@ -21,6 +22,7 @@ class Caring:
         self._device = device
         self._answering = answering
         self._hurry = hurry
+        self.labelled: Labelled = no_samples
 
     def take(self, record: StepRecord, step: Care, actor: str) -> None:
         """Raises DeviceCannot."""
@@ -30,6 +32,8 @@ class Caring:
                 prune(self._device, record, step, slot, actor)
             case SetTiers():
                 set_tiers(self._device, record, step, slot, actor)
+            case Recalibrate():
+                recalibrate(self._device, record, step, slot, actor, self.labelled)
             case Bench():
                 if slot.answering is None:
                     raise DeviceCannot(

@@ -17,6 +17,7 @@ _KEYS: dict[str, dict[str, type]] = {
     "sensors": {"root": str},
     "runtime": {"folder": str},
     "validation": {"latency_samples": int, "probation_s": int, "self_check_s": int},
+    "telemetry": {"every_s": int},
     "foreign": {"model": str, "file": str},
     "service": {"kind": str},
 }
@@ -39,6 +40,7 @@ class AgentConfig:
     latency_samples: int = 64
     probation_s: int = 4 * 3600
     self_check_s: int = 600
+    telemetry_s: int = 60
     foreign: tuple[str, str] | None = None
     service: str = ""
 
@@ -109,6 +111,7 @@ def parse(text: str, file: str) -> AgentConfig:
         latency_samples=max(64, validation.get("latency_samples", 64)),
         probation_s=validation.get("probation_s", 4 * 3600),
         self_check_s=validation.get("self_check_s", 600),
+        telemetry_s=max(1, document.get("telemetry", {}).get("every_s", 60)),
         foreign=(foreign["model"], foreign["file"]) if foreign else None,
         service=document.get("service", {}).get("kind", ""),
     )

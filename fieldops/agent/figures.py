@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter, deque
 
 from fieldops.fleet import Serving
@@ -17,6 +18,11 @@ def percentile(rising: list[float], share: float) -> float:
     return rising[max(0, min(len(rising) - 1, int(-(-share * len(rising) // 1)) - 1))]
 
 
+def latency_bin(ms: float) -> str:
+    """The k of (1.1^(k-1), 1.1^k] ms."""
+    return str(math.ceil(math.log(max(ms, 1e-6)) / math.log(1.1)))
+
+
 class Figures:
     """now is the loop's monotonic time in seconds."""
 
@@ -24,6 +30,7 @@ class Figures:
         self.requests = 0
         self.failed = 0
         self.routes: Counter[str] = Counter()
+        self.latency: Counter[str] = Counter()
         self.rested: Counter[str] = Counter()  # why the large model was not asked though the core was unsure
         self._answers: deque[tuple[float, float]] = deque(maxlen=MOST)
         self._since: float | None = None
@@ -49,6 +56,7 @@ class Figures:
             self.rested[why] += 1
         self._since = now if self._since is None else self._since
         self._answers.append((now, ms))
+        self.latency[latency_bin(ms)] += 1
 
     def failure(self, now: float) -> None:
         self.requests += 1

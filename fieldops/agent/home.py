@@ -45,6 +45,11 @@ class AgentHome:
         return self.root / "proof"
 
     @property
+    def samples_key(self) -> Path:
+        """What kept inputs are sealed with."""
+        return self.root / "keys" / "samples.key"
+
+    @property
     def trust(self) -> Path:
         return self.root / "trust"
 

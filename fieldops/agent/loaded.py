@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,10 @@ from fieldops.agent.frames import Header
 from fieldops.bundles.golden import Golden, decode_golden
 from fieldops.bundles.manifest import Manifest
 from fieldops.decoding import decoder
+from fieldops.drift.calibration import fit_temperature
 from fieldops.drift.sketch import Reference
 from fieldops.edges.onnx import (
+    Answer,
     Array,
     Cascade,
     Observer,
@@ -32,6 +35,8 @@ from fieldops.edges.onnx import (
 from fieldops.errors import UsageFault
 from fieldops.tiers import Refusal
 from fieldops.wire import encode
+
+LOW_CONFIDENCE = 0.6  # of the whole cascade's answer
 
 _FIND = {"FP16": "float16", "FP32": "float32", "FP64": "float64", "BOOL": "bool"}
 _TYPES = _FIND | {f"{sign}INT{bits}": f"{sign.lower()}int{bits}" for sign in ("", "U") for bits in (8, 16, 32, 64)}
@@ -154,7 +159,29 @@ class Loaded:
                 "total_ms": (time.perf_counter() - start) * 1000,
             },
         }
-        return {"route": answer.route, "why": answer.why, "ms": model_ms}, msgspec.json.encode(reply)
+        said: Header = {"route": answer.route, "why": answer.why, "ms": model_ms, "confidence": answer.confidence}
+        return said | self._worth_keeping(inputs, answer), msgspec.json.encode(reply)
+
+    def _worth_keeping(self, inputs: Tensors, answer: Answer) -> Header:
+        """What the agent keeps a request by; nothing for one of several rows."""
+        first = answer.outputs[self.manifest.outputs[0].name]
+        if len(first) != 1 or first.ndim != 2:
+            return {}
+        strange = self._observer is not None and self._observer.outside(inputs)
+        unsure = answer.confidence is not None and answer.confidence < LOW_CONFIDENCE
+        reason = "out_of_range" if strange else "low_confidence" if unsure else ""
+        return {"label": int(first[0].argmax()), "unusual": reason}
+
+    def fit(self, bodies: list[bytes], labels: list[int]) -> dict[str, Any]:
+        """A temperature for each tier over its graph's own answers. Raises UsageFault (too_few_labels)."""
+        parsed = [_tensors(decoder(_Request).decode(body), self.manifest) for body in bodies]
+        inputs = {name: np.concatenate([each[name] for each in parsed]) for name in parsed[0]} if parsed else {}
+        known = np.asarray(labels, np.int64)
+        fits: dict[str, Any] = {}
+        for tier in self._cascade.tier_names if parsed else ():
+            outputs = self._cascade.tier(tier, inputs)
+            fits[tier] = asdict(fit_temperature(outputs[self.manifest.outputs[0].name], known))
+        return fits
 
     def _judge_by(self, path: Path | None) -> None:
         """Take the set at `path`, which newer signed policy may have replaced. Raises UsageFault (bad_golden)."""

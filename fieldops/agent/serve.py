@@ -23,10 +23,12 @@ from fieldops.agent.health import Health
 from fieldops.agent.home import AgentHome, Runtime
 from fieldops.agent.identity import Identity
 from fieldops.agent.inference import Inference
+from fieldops.agent.keeping import Keeper
 from fieldops.agent.lease import Lease
 from fieldops.agent.listeners import QuietServer, lan_socket, server, stop_on_signals, tls_context, unix_socket
 from fieldops.agent.local import Local
 from fieldops.agent.models import Models, foreign
+from fieldops.agent.recording import Recorder
 from fieldops.agent.report import Report
 from fieldops.agent.server import Api
 from fieldops.agent.transaction import Transaction
@@ -124,9 +126,11 @@ async def _serve(home: AgentHome, config: AgentConfig, runtime: Runtime, *, unti
         admission = Admission(device, transaction, lease)
         health = told["health"] = Health(device, transaction, admission, telemetry)
         report = Report(device, health, lease)
+        recorder, keeper = Recorder(device, telemetry), Keeper(device, telemetry)
+        transaction.caring.labelled = keeper.labelled
         uploads = Uploads(device, admission, transaction)
-        near = Api(device, report, admission, transaction, uploads, near=True)
-        far = Api(device, report, admission, transaction, uploads, near=False)
+        near = Api(device, report, admission, transaction, uploads, near=True, recorder=recorder, keeper=keeper)
+        far = Api(device, report, admission, transaction, uploads, near=False, recorder=recorder, keeper=keeper)
         servers = [
             _on_unix(group, server(near.app()), runtime.agent, 0o660),
             _on_unix(group, server(Inference(device).app()), runtime.infer, 0o666),
@@ -143,7 +147,7 @@ async def _serve(home: AgentHome, config: AgentConfig, runtime: Runtime, *, unti
             announcing = await _announce(config.lan[0], device)
         try:
             await _ready(device, transaction, admission, runtime)
-            watching = group.create_task(health.run())
+            watching = group.create_task(_watch(health, recorder, keeper))
             await stop.wait()
             watching.cancel()
         finally:
@@ -155,6 +159,12 @@ async def _serve(home: AgentHome, config: AgentConfig, runtime: Runtime, *, unti
             for path in (runtime.agent, runtime.infer, runtime.local):
                 path.unlink(missing_ok=True)
     telemetry.close()
+
+
+async def _watch(health: Health, recorder: Recorder, keeper: Keeper) -> None:
+    async with asyncio.TaskGroup() as group:
+        for each in (health, recorder, keeper):
+            group.create_task(each.run())
 
 
 def _on_unix(group: asyncio.TaskGroup, made: QuietServer, path: Path, mode: int) -> QuietServer:

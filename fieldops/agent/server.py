@@ -15,6 +15,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from fieldops.agent.access import not_enrolled
 from fieldops.agent.admission import Admission
 from fieldops.agent.device import Device
+from fieldops.agent.keeping import Keeper
+from fieldops.agent.recording import Recorder
 from fieldops.agent.replies import body_within, error_reply, number, reply
 from fieldops.agent.report import Report
 from fieldops.agent.transaction import WAITING, Transaction
@@ -47,6 +49,8 @@ class Api:
     transaction: Transaction
     uploads: Uploads
     near: bool
+    recorder: Recorder
+    keeper: Keeper
 
     def app(self) -> ASGIApp:
         routes = [
@@ -55,6 +59,8 @@ class Api:
             Route("/v1/models", self.models),
             Route("/v1/drift", self.drift),
             Route("/v1/journal", self.journal),
+            Route("/v1/telemetry", self.telemetry),
+            Route("/v1/samples", self.samples),
             Route("/v1/trust", self.trust),
             Route("/v1/logs", self.logs),
             Route("/v1/challenge", self.challenge, methods=["POST"]),
@@ -83,6 +89,13 @@ class Api:
         after = int(number(request, "after", 0))
         entries, newest = await asyncio.to_thread(self.device.registry.journal, after, PAGE)
         return reply(JournalPage(entries=entries, newest=newest))
+
+    async def telemetry(self, request: Request) -> Response:
+        return reply(await asyncio.to_thread(self.recorder.page, int(number(request, "after", 0))))
+
+    async def samples(self, request: Request) -> Response:
+        model = request.query_params.get("model", "")
+        return reply(await self.keeper.page(model, int(number(request, "after", 0))))
 
     async def trust(self, _: Request) -> Response:
         return reply(self.report.trust())

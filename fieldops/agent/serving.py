@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from fieldops.agent.figures import Figures
+from fieldops.agent.frames import Header
 from fieldops.agent.workers import Load, Worker, WorkerGone, WorkerSaid
 from fieldops.bundles.manifest import Rule
 from fieldops.tiers import Allowance
@@ -48,6 +49,9 @@ class _Seat:
         self.left.set()
 
 
+OnAnswer = Callable[["Served", bytes, Header], None]  # the request and the worker's header; must not block
+
+
 class Served:
     """Lives on the event loop, beside its own `run`. on_crash: told each time the worker ended by itself."""
 
@@ -57,6 +61,7 @@ class Served:
         self.rule: Rule | None = None
         self.version = ""
         self.crashes = 0
+        self.on_answer: OnAnswer = _unwatched
         self.allowance = Allowance()  # what the device could afford when it was last looked at
         self._seat: _Seat | None = None
         self._load: Load | None = None
@@ -133,6 +138,7 @@ class Served:
                 answer, data = await seat.worker.call(
                     {"op": "infer", "deadline_s": left, "refusal": refusal}, body, within_s=left
                 )
+                self.on_answer(self, body, answer)
                 found = Answered(data, str(answer["route"]), seat.worker.load.version, str(answer.get("why", "")))
                 return found, float(answer["ms"])
             except TimeoutError:
@@ -194,6 +200,10 @@ class Served:
         self._crashed_at = now
         self._on_crash(self.model, self.version)
         return BACK_OFF_S[min(self.crashes, len(BACK_OFF_S)) - 1]
+
+
+def _unwatched(_: Served, __: bytes, ___: Header) -> None:
+    """Until somebody listens."""
 
 
 def _by_rule(model: str, version: str, rule: Rule) -> bytes:

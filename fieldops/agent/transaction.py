@@ -28,7 +28,20 @@ from fieldops.agent.staging import Staging
 from fieldops.edges.registry import HeldStep
 from fieldops.errors import DeviceCannot, FieldopsError
 from fieldops.slots import Trial, advance, expired, on_start
-from fieldops.steps import Activate, Adopt, Bench, Commit, Enrol, Prune, Revert, RotateTrust, SetTiers, Stage, Unenrol
+from fieldops.steps import (
+    Activate,
+    Adopt,
+    Bench,
+    Commit,
+    Enrol,
+    Prune,
+    Recalibrate,
+    Revert,
+    RotateTrust,
+    SetTiers,
+    Stage,
+    Unenrol,
+)
 from fieldops.wire import StepRecord
 
 WAITING = frozenset({"metadata", "payload"})  # phases in which a step waits for the laptop, not for the device
@@ -47,7 +60,7 @@ class Transaction:
         self._answering = answering(device, self._hurry)
         self._activation = Activation(device, self._answering)
         self._reverting = Reverting(device, self._answering)
-        self._caring = Caring(device, self._answering, self._hurry)
+        self.caring = Caring(device, self._answering, self._hurry)
 
     def close(self) -> None:
         """What is cut off stays running on disk; the next start finds out how it ended."""
@@ -169,8 +182,8 @@ class Transaction:
                 self._activation.commit(record, held.step, held.actor)
             case Revert():
                 self._reverting.asked(record, held.step, held.actor)
-            case Bench() | Prune() | SetTiers():
-                self._caring.take(record, held.step, held.actor)
+            case Bench() | Prune() | SetTiers() | Recalibrate():
+                self.caring.take(record, held.step, held.actor)
             case Adopt():
                 adopt(device, record, held.step, self._answering.slot(held.step.model), held.actor, self._hurry)
 

@@ -68,6 +68,9 @@ class _Bundle:
             "load": self._load,
             "infer": self._infer,
             "tune": self._tune,
+            "seal": self._seal,
+            "unseal": self._unseal,
+            "fit": self._fit,
             "golden": self._golden,
             "latency": self._latency,
             "measure": self._measure,
@@ -110,6 +113,25 @@ class _Bundle:
     def _infer(self, header: Header, body: bytes) -> Reply:
         reply: Reply = self._loaded.infer(body, header.get("deadline_s"), header.get("refusal", ""))
         return reply
+
+    def _seal(self, header: Header, body: bytes) -> Reply:
+        from fieldops.agent.sealing import seal
+
+        return {}, seal(Path(header["key"]), body)
+
+    def _unseal(self, header: Header, body: bytes) -> Reply:
+        from fieldops.agent.sealing import unseal
+
+        return {}, unseal(Path(header["key"]), body)
+
+    def _fit(self, header: Header, body: bytes) -> Reply:
+        from fieldops.agent.sealing import unseal
+
+        key, bodies = Path(header["key"]), []
+        for size in header["sizes"]:
+            bodies.append(unseal(key, body[:size]))
+            body = body[size:]
+        return {"fits": self._loaded.fit(bodies, header["labels"])}, b""
 
     def _golden(self, header: Header, _: bytes) -> Reply:
         golden = header.get("golden")

@@ -303,6 +303,24 @@ class Changed(Document, frozen=True, kw_only=True, tag="fieldops.changed/v1"):
     devices: list[DeviceChange]
 
 
+class Pulled(Document, frozen=True, kw_only=True, tag="fieldops.samples-pulled/v1"):
+    """unreadable: kept under a key that the device no longer has. unlabelled: of all that were pulled."""
+
+    device: str
+    model: str
+    new: int
+    unreadable: int
+    unlabelled: int
+
+
+class Labelled(Document, frozen=True, kw_only=True, tag="fieldops.samples-labelled/v1"):
+    device: str
+    model: str
+    new: int
+    labelled: int
+    file: str
+
+
 class TrustState(Document, frozen=True, kw_only=True, tag="fieldops.policy/v1"):
     """expires: Unix seconds of the earliest of all signed metadata. role: of the person at this laptop; null: none."""
 

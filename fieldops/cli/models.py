@@ -1,4 +1,4 @@
-"""`fieldops models DEVICE...`, and what looks after models on a device: `models prune`, `models tiers`."""
+"""`fieldops models DEVICE...`, and what looks after models on a device: `models prune|tiers|recalibrate`."""
 
 from __future__ import annotations
 
@@ -177,6 +177,29 @@ def tiers(
         raise UsageFault(settings.fault, reason="usage", next_step="see `fieldops models tiers --help`")
     step = SetTiers(model=model, settings=settings)
     call = Call.of(context, json=json, timeout=timeout)
+    return care(call, device, lambda _: step, dry_run=dry_run, yes=yes, reason=reason, ticket=ticket)
+
+
+@app.command()
+def recalibrate(
+    context: typer.Context,
+    device: DeviceArg,
+    model: ModelArg,
+    undo: Annotated[bool, typer.Option("--undo", help="Back to the temperatures before the last fit.")] = False,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    reason: Reason = "",
+    ticket: Ticket = "",
+    json: Json = False,
+    timeout: Timeout = 180.0,
+) -> int:
+    """Fit a model's confidence to inputs labelled with `fieldops samples label`; kept only if it improves."""
+    from fieldops.operations.samples import labels_for
+    from fieldops.steps import Recalibrate
+
+    call = Call.of(context, json=json, timeout=timeout)
+    labels = {} if undo else labels_for(call.laptop.samples, call.laptop.inventory().find(device), model)
+    step = Recalibrate(model=model, labels=labels, undo=undo)
     return care(call, device, lambda _: step, dry_run=dry_run, yes=yes, reason=reason, ticket=ticket)
 
 

@@ -45,6 +45,7 @@ def policy_of(staff: tuple[Staff, ...]) -> PolicyDocument:
         v=1,
         roles={"technician": sorted(kind.__name__ for kind in STEP_KINDS), "lead": ["*"]},
         people={each.fingerprint: Person(role=each.role, label=f"the demo's {each.role}") for each in staff},
+        keep_samples=100,
     )
 
 

@@ -43,7 +43,9 @@ from fieldops.wire import (
     JournalPage,
     MetadataUpload,
     ModelsReport,
+    SamplePage,
     StepRecord,
+    TelemetryPage,
     TrustStatus,
     WantedBlob,
     b64,
@@ -162,6 +164,12 @@ class AgentDevice:
 
     def journal(self, after: int, deadline: Deadline) -> JournalPage:
         return self._get("/v1/journal", JournalPage, deadline, query={"after": str(after)})
+
+    def telemetry(self, after: int, deadline: Deadline) -> TelemetryPage:
+        return self._get("/v1/telemetry", TelemetryPage, deadline, query={"after": str(after)})
+
+    def samples(self, model: str, after: int, deadline: Deadline) -> SamplePage:
+        return self._get("/v1/samples", SamplePage, deadline, query={"model": model, "after": str(after)})
 
     def trust(self, deadline: Deadline) -> TrustStatus:
         return self._get("/v1/trust", TrustStatus, deadline)

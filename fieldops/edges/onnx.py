@@ -659,6 +659,16 @@ class Observer:
         if self._waiting >= BUFFERED_ROWS or self._waiting_bytes >= BUFFERED_BYTES:
             self._count()
 
+    def outside(self, inputs: Mapping[str, Array]) -> bool:
+        """Does any of these rows leave the range that an input's feature had at release."""
+        taken = rows(next(iter(inputs.values())))
+        for feature in self._reference.features:
+            if feature.source.startswith("input"):
+                found = values_of(feature.source, taken, taken)
+                if not bool(((found >= feature.edges[0]) & (found < feature.edges[-1])).all()):
+                    return True
+        return False
+
     def _count(self) -> None:
         if not self._waiting:
             return

@@ -26,6 +26,7 @@ from fieldops.bundles.manifest import Manifest, Needs
 from fieldops.deadline import Deadline
 from fieldops.edges.agent_api import AgentDevice
 from fieldops.edges.clock import SystemClock
+from fieldops.edges.disk import FAULTS
 from fieldops.edges.journal import SqliteJournal
 from fieldops.edges.keys import Ed25519Signer, PersonFile, self_signed_certificate, ssh_keygen
 from fieldops.edges.tuf_client import TrustStore
@@ -87,7 +88,7 @@ def release(tmp_path_factory: pytest.TempPathFactory) -> Release:
     fingerprint = ssh_keygen(base / "person")
     ssh_keygen(base / "reader")
     repo = ReleaseRepo.init(base / "repo", base / "keys", CLOCK)
-    policy = PolicyDocument(v=1, roles={"technician": ["*"]}, people={fingerprint: Person(role="technician")})
+    policy = PolicyDocument(v=1, roles={"technician": ["*"]}, people={fingerprint: Person(role="technician")}, keep_samples=100)
     repo.add_policy_target("policy/rules/current/policy.json", encode_policy(policy))
     repo.add_policy_target("policy/golden/digits/set.npz", (DIGITS / "golden.npz").read_bytes())
     repo.sign("policy")
@@ -121,6 +122,7 @@ class Agent:
     home: Path
     runtime: Path
     process: subprocess.Popen[bytes] | None = None
+    faults: str = ""  # see fieldops/edges/faults.py
     ready: dict[str, Any] = field(default_factory=dict)
 
     def start(self) -> Agent:
@@ -128,7 +130,7 @@ class Agent:
             [sys.executable, "-m", "fieldops.agent", "serve", "--home", str(self.home), "--until-eof"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env={**os.environ, "FIELDOPS_AGENT_RUNTIME": str(self.runtime)},
+            env={**os.environ, "FIELDOPS_AGENT_RUNTIME": str(self.runtime), **({FAULTS: self.faults} if self.faults else {})},
         )
         assert self.process.stdout is not None
         line = self.process.stdout.readline()

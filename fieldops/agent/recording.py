@@ -1,0 +1,97 @@
+"""The ring of records: what each model did in each stretch of time, written whether or not anybody ever comes to read it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from dataclasses import dataclass, field
+
+import msgspec
+
+from fieldops.agent.device import Device
+from fieldops.agent.serving import Served
+from fieldops.edges.telemetry import Telemetry
+from fieldops.wire import TelemetryPage, TelemetryRecord, encode
+
+_FEATURES = ("routes", "rested", "latency", "drift")
+
+
+@dataclass(slots=True)
+class _Totals:
+    """What was told already. A version's figures go on counting, so records hold the differences."""
+
+    at: float
+    requests: int = 0
+    failed: int = 0
+    counts: dict[str, Counter[str]] = field(default_factory=dict)
+    window: float = 0.0  # end of the newest drift window told
+
+
+class Recorder:
+    """Lives on the event loop."""
+
+    def __init__(self, device: Device, telemetry: Telemetry) -> None:
+        self._device = device
+        self._telemetry = telemetry
+        self._told: dict[str, _Totals] = {}
+        self._started = device.monotonic()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        for served in self._device.models.all():
+            self._told[served.model] = _Totals(self._device.now())
+        while True:
+            await asyncio.sleep(self._device.config.telemetry_s)
+            for served in self._device.models.all():
+                await asyncio.to_thread(self._telemetry.record, await asyncio.to_thread(self._since_told, served))
+
+    def _since_told(self, served: Served) -> TelemetryRecord:
+        device, figures = self._device, served.figures
+        before = self._told.get(served.model) or _Totals(self._device.now())
+        now = _Totals(
+            device.now(),
+            figures.requests,
+            figures.failed,
+            {"routes": Counter(figures.routes), "rested": Counter(figures.rested), "latency": Counter(figures.latency)},
+        )
+        slot, heat, supply = device.registry.slot(served.model), device.sensors.heat(), device.sensors.supply()
+        drift, counted, now.window = self._strays(served, before.window)
+        self._told[served.model] = now
+        grown = {name: dict(counts - before.counts.get(name, Counter())) for name, counts in now.counts.items()}
+        return TelemetryRecord(
+            seq=0,
+            started=before.at,
+            ended=now.at,
+            boot_id=device.boot_id,
+            uptime_s=device.monotonic() - self._started,
+            model=served.model,
+            version=served.version,
+            state=slot.state if slot else "idle",
+            requests=now.requests - before.requests,
+            failed=now.failed - before.failed,
+            routes=grown["routes"],
+            rested=grown["rested"],
+            latency=grown["latency"],
+            drift=drift,
+            counted=counted,
+            soc_temp_c=heat.soc_temp_c,
+            throttled=heat.throttled,
+            battery_pct=supply.pct,
+        )
+
+    def _strays(self, served: Served, since: float) -> tuple[dict[str, int], int, float]:
+        """Of the drift windows that ended since: values under, over or no number, by feature; requests counted; newest end."""
+        windows = [w for w in self._telemetry.windows(served.model, served.version) if w.ended > since]
+        strays: Counter[str] = Counter()
+        for window in windows:
+            for name, counts in window.counts.items():
+                strays[name] += counts[0] + sum(counts[-2:])
+        newest = max((window.ended for window in windows), default=since)
+        return dict(strays), sum(window.n for window in windows), newest
+
+    def page(self, after: int) -> TelemetryPage:
+        """Blocking."""
+        records, newest, lost = self._telemetry.records(after)
+        sizes = {name: sum(len(encode(getattr(each, name))) for each in records) for name in _FEATURES}
+        sizes["other"] = sum(len(msgspec.json.encode(each)) for each in records) - sum(sizes.values())
+        return TelemetryPage(records=records, newest=newest, lost=lost, sizes=sizes)
