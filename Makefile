@@ -7,6 +7,7 @@ BIN := $(VENV)/bin
 .PHONY: demo test check format bench faults schemas lock clean
 demo: $(VENV)/.demo ; @if [ -n "$(TOUR)" ] || ! [ -t 1 ]; then $(BIN)/fieldops demo --tour; else $(BIN)/fieldops demo; fi
 test: $(VENV)/.test ; $(BIN)/python -m pytest -n 2 $(ARGS)
+faults: $(VENV)/.test ; $(BIN)/python -m pytest -n 2 -m slow_faults --timeout 3600 $(ARGS)
 check: $(VENV)/.test ; $(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/lint-imports
 format: $(VENV)/.test ; $(BIN)/ruff format . && $(BIN)/ruff check --fix .
 bench: $(VENV)/.test ; $(BIN)/python -m benchmarks
