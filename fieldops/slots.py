@@ -194,3 +194,22 @@ def on_start(slot: Slot, boot_id: str, monotonic: float) -> tuple[Event, str] | 
             return "resume", "restarted"
         case _:
             return None
+
+
+def diagram() -> str:
+    """The table as a mermaid state diagram; docs/device-states.md holds it."""
+    lines = ["stateDiagram-v2", "    [*] --> idle"]
+    ways: dict[tuple[str, str], list[str]] = {}
+    for (state, event), to in TABLE.items():
+        ways.setdefault((state, to or "rest"), []).append(event)
+    everywhere = all(TABLE.get((state, "revert")) == "reverting" for state in STATES)
+    for (state, to), events in ways.items():
+        told = [event for event in events if not (everywhere and event == "revert")]
+        if told and to == "rest":
+            lines += [f"    {state} --> where_it_rested: {event}" for event in told]
+        elif told:
+            lines.append(f"    {state} --> {to}: {', '.join(told)}")
+    if everywhere:
+        lines.append("    from_any_state --> reverting: revert")
+    lines.append(f"    from_any_state --> needs_human: more than {MOST_TRANSITIONS} transitions without rest")
+    return "\n".join(lines)
