@@ -159,12 +159,17 @@ class Laptop:
         """Creates nothing on disk."""
         return cls(home_folder(home))
 
-    def close(self) -> None:
+    def hang_up(self) -> None:
+        """End the links that are kept open; those in use end with their use. The next use connects anew."""
         with self._lock:
-            journal = self.__dict__.pop("journal", None)
             links = self.__dict__.pop("_links", None)
         if links is not None:
             links.close()
+
+    def close(self) -> None:
+        self.hang_up()
+        with self._lock:
+            journal = self.__dict__.pop("journal", None)
         if journal is not None:
             journal.close()
 

@@ -115,6 +115,7 @@ def sideload(scene: Scene) -> str:
     entry, deadline = scene.device_of("healthy"), scene.deadline()
     _store_is_away(scene)
     bundle = _bundle(scene, NEXT)
+    scene.laptop.hang_up()  # a link kept from before would show no connection at all
     with watched_network() as elsewhere:
         with scene.answering(entry.name, {FIRST, NEXT}), scene.at(entry, deadline) as device:
             planned = operation.plan(scene.laptop.trust, device, bundle, deadline)

@@ -81,3 +81,21 @@ def test_who_vouches_for_a_host(known: KnownHosts, vouching: Vouching, wanted: s
     else:
         with pytest.raises(wanted):
             ask()
+
+
+def test_a_link_is_kept_until_what_it_stands_on_changes(laptop: Laptop, server: SshServer) -> None:
+    public = (server.folder / "host_key.pub").read_text()
+    assert server.entry.ssh is not None
+    (laptop.home / "known_hosts").write_text(f"[127.0.0.1]:{server.entry.ssh.port} {public}")
+    with laptop.connect(server.entry, soon()) as first, laptop.connect(server.entry, soon()) as at_once:
+        assert first is at_once
+        assert first.link == "ssh"
+    with laptop.connect(server.entry, soon()) as again:
+        assert again is first
+    (laptop.home / "known_hosts").write_text(f"@revoked * {public}")
+    with pytest.raises(LinkFault) as caught, laptop.connect(server.entry, soon()):
+        pass
+    assert caught.value.reason == "host_key_revoked"
+    (laptop.home / "known_hosts").write_text(f"# new\n[127.0.0.1]:{server.entry.ssh.port} {public}")
+    with laptop.connect(server.entry, soon()) as anew:
+        assert anew is not first
