@@ -41,7 +41,7 @@ rm -rf "$s"
 set -- "$b"/kit/pip-*.whl
 "$s/bin/python" "$1/pip" --quiet --disable-pip-version-check --no-cache-dir install --no-index --require-hashes --no-deps \
  --no-warn-script-location --find-links "$b/kit" --requirement "$b/kit/requirements.txt" 2>&1
-"$s/bin/python" -m fieldops.agent --version
+FIELDOPS_AGENT_RUNTIME=$b/run XDG_CACHE_HOME=$b/cache "$s/bin/python" -m fieldops.agent selftest --home "$b" 2>&1
 sync; : >"$s/.whole"; sync
 rm -rf "$b/kit"
 """
@@ -141,6 +141,7 @@ p=$(cat "$b/supervise.pid" 2>/dev/null) && [ "$p" != $$ ] && kill -0 "$p" 2>/dev
 umask 077; echo $$ >"$b/supervise.pid"; c=
 trap '[ -n "$c" ] && kill "$c" 2>/dev/null; wait; rm -f "$b/supervise.pid" "$b/agent.pid"; exit 0' TERM INT
 trap '' HUP
+unset FIELDOPS_AGENT_RUNTIME  # agent.toml says where
 XDG_CACHE_HOME=$b/cache; export XDG_CACHE_HOME  # what the runtime writes goes with the rest
 n=1
 while :; do

@@ -231,7 +231,6 @@ class InstallingDevice:
         try:
             found = survey(link, "3", deadline)
             _must(link, install_script.REMOVE, [found.base, found.mode], deadline, self._entry)
-            self._entry = replace(self._entry, id=DeviceId(key_id(link.host_key[1])))
         finally:
             link.close()
         return with_(record, message=f"{record.message}; the agent and its folder are gone")

@@ -120,8 +120,8 @@ def unenrol(
     record = gate.perform(device, Unenrol(laptop=gate.signer.laptop), deadline, words=words, progress=progress)
     if before is not None:
         drop_pin(DeviceId(before))
-    bare = device.entry.id
-    if bare is not None and bare != before:
+    bare = DeviceId(device.hello(deadline).device)
+    if bare != before:
         gate.change(inventory_file, SetDeviceId(name=name, id=bare, formerly=before or ""), words=words, device=bare)
     return record
 

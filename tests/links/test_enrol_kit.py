@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from fieldops.edges import keys
@@ -22,6 +23,7 @@ from fieldops.edges.usb import FolderSource
 from fieldops.errors import DeviceCannot, LinkFault, UsageFault
 from fieldops.fleet import DeviceEntry, toml_table
 from fieldops.operations.gate import Words
+from fieldops.operations.trail import verify
 from fieldops.policy import Person, PolicyDocument, encode_policy
 from fieldops.wiring import Installed, Laptop
 from tests.links.conftest import HAS_SSHD, SshServer, openssh_server, soon
@@ -149,9 +151,27 @@ class TestOnSshd:
         assert ("Adopt", "outcome") in acts
 
         site.remove()
+        report = verify(site.laptop.journal)
+        assert (report.ok, report.problems) == (True, ())
+        assert report.unchecked == 0
         assert [path.name for path in site.home.iterdir()] == ["app"]
         assert site.running() == []
         assert (site.entry.id, site.entry.formerly) == (keys_id(site), made.hello.device)
+
+    def test_software_that_cannot_run_there_never_takes_the_place_of_what_does(
+        self, site: Site, kit: KitFolder, tmp_path: Path
+    ) -> None:
+        other = tmp_path / "other"
+        shutil.copytree(kit.folder, other)
+        entries = [entry for entry in kit.kit.files if not entry.name.startswith("tuf-")]
+        (other / "kit.json").write_bytes(msgspec.json.encode(msgspec.structs.replace(kit.kit, files=entries)))
+        with pytest.raises(DeviceCannot) as refused:
+            site.install(read(other))
+        assert refused.value.reason == "install_failed"
+        assert site.running() == []
+        outcome = site.laptop.journal.read()[-1][0].result
+        assert outcome is not None
+        assert (outcome.status, outcome.reason) == ("failed", "install_failed")
 
     def test_a_kit_for_another_machine_is_refused_before_a_byte_is_pushed(
         self, site: Site, kit: KitFolder, tmp_path: Path
