@@ -100,6 +100,28 @@ class Recalibrate(_Step, frozen=True, kw_only=True, tag="Recalibrate", omit_defa
     undo: bool = False  # instead: back to the temperatures before the last fit
 
 
+class Arm(_Step, frozen=True, kw_only=True, tag="Arm", omit_defaults=True):
+    """Let the device activate a staged version by itself inside a window, and commit or revert it, with nobody there.
+
+    start, end: Unix seconds, by the device's clock. Outside of the limits it waits; None: no limit.
+    """
+
+    model: str
+    version: str
+    start: float
+    end: float
+    trial_s: int = 300  # half of it is watched before the device commits
+    load: float | None = None  # highest load average a core
+    hottest_c: float | None = None
+    battery_pct: float | None = None  # lowest charge, while nothing charges it
+
+
+class Disarm(_Step, frozen=True, kw_only=True, tag="Disarm"):
+    """Take an Arm back. The version stays staged."""
+
+    model: str
+
+
 class Bench(_Step, frozen=True, kw_only=True, tag="Bench"):
     """Measure a version on the device. Loads it, so policy may forbid it while serving."""
 
@@ -123,8 +145,23 @@ class Unenrol(_Step, frozen=True, kw_only=True, tag="Unenrol"):
     label: str = ""
 
 
-Care = Prune | SetTiers | Recalibrate | Bench  # beside the transaction: they change no version that answers
-Step = Enrol | RotateTrust | Stage | Activate | Commit | Revert | Prune | SetTiers | Recalibrate | Bench | Adopt | Unenrol
+Care = Prune | SetTiers | Recalibrate | Arm | Disarm | Bench  # beside the transaction: they change no version that answers
+Step = (
+    Enrol
+    | RotateTrust
+    | Stage
+    | Activate
+    | Commit
+    | Revert
+    | Prune
+    | SetTiers
+    | Recalibrate
+    | Arm
+    | Disarm
+    | Bench
+    | Adopt
+    | Unenrol
+)
 STEP_KINDS: tuple[type[Step], ...] = (
     Enrol,
     RotateTrust,
@@ -135,6 +172,8 @@ STEP_KINDS: tuple[type[Step], ...] = (
     Prune,
     SetTiers,
     Recalibrate,
+    Arm,
+    Disarm,
     Bench,
     Adopt,
     Unenrol,
@@ -153,7 +192,19 @@ def subject_of(step: Step) -> tuple[str, str]:
             return "laptop", step.label
         case RotateTrust():
             return "trust", ""
-        case Stage() | Activate() | Commit() | Revert() | Prune() | SetTiers() | Recalibrate() | Bench() | Adopt():
+        case (
+            Stage()
+            | Activate()
+            | Commit()
+            | Revert()
+            | Prune()
+            | SetTiers()
+            | Recalibrate()
+            | Arm()
+            | Disarm()
+            | Bench()
+            | Adopt()
+        ):
             return "model", step.model
 
 
@@ -172,7 +223,7 @@ def describe(step: Step) -> str:
             return f"commit {step.model} {step.version}"
         case Revert():
             return f"revert {step.model} to {step.to or 'last-good'}"
-        case Prune() | SetTiers() | Recalibrate() | Bench():
+        case Prune() | SetTiers() | Recalibrate() | Arm() | Disarm() | Bench():
             return _describe_care(step)
         case Adopt():
             return f"adopt the running {step.model} as version 0.0.0 and last-good, and measure it"
@@ -192,6 +243,10 @@ def _describe_care(step: Care) -> str:
             return f"tiers of {step.model}: {tiers_in_words(step.settings)}"
         case Recalibrate():
             return f"bring back the former calibration of {step.model}" if step.undo else _fit_in_words(step)
+        case Arm():
+            return f"arm {step.model} {step.version}: tried by the device itself within {(step.end - step.start) / 3600:.1f} h"
+        case Disarm():
+            return f"disarm {step.model}"
         case Bench():
             return f"benchmark {step.model}, {step.samples} samples"
 
@@ -211,7 +266,7 @@ def undo_of(step: Step, *, previous: str | None) -> str:
             return f"roll back to {previous or 'last-good'}, which is kept"
         case Revert():
             return f"activate {previous or 'the version before'} again"
-        case Prune() | SetTiers() | Recalibrate() | Bench():
+        case Prune() | SetTiers() | Recalibrate() | Arm() | Disarm() | Bench():
             return _undo_of_care(step)
         case Adopt():
             return "nothing to undo: the model goes on answering as before"
@@ -227,6 +282,10 @@ def _undo_of_care(step: Care) -> str:
             return f"set them again as they were; `fieldops models tiers DEVICE {step.model}` alone brings back what was signed"
         case Recalibrate():
             return "recalibrate again" if step.undo else f"`fieldops models recalibrate DEVICE {step.model} --undo`"
+        case Arm():
+            return f"`fieldops models disarm DEVICE {step.model}`"
+        case Disarm():
+            return "arm it again"
         case Bench():
             return "nothing to undo"
 

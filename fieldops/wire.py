@@ -91,6 +91,8 @@ class SlotStatus(_Message, frozen=True, kw_only=True):
     candidate: str | None
     floor: int  # lowest counter that may be staged
     deadline_s: float | None = None  # seconds left of the trial; None outside one
+    armed_from: float | None = None  # Unix seconds: the device tries its candidate by itself in this window; None: not armed
+    armed_until: float | None = None
     reason: str = ""  # why it is in this state: the last transition's reason
     since: float = 0.0  # Unix seconds by the device's clock
     versions: list[VersionInfo] = []

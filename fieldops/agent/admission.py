@@ -55,6 +55,16 @@ class Admission:
         self._transaction.begin(step_id, step)
         return record
 
+    def take_alone(self, step: Step, step_id: str) -> None:
+        """A step of the device itself, when nothing else is under way; its owner asks again otherwise."""
+        with self._lock:
+            if self._device.registry.running():
+                return
+            held = HeldStep(step=step, laptop="", actor=self._device.actor, envelope=b"")
+            record = StepRecord(step_id=step_id, kind=kind_of(step), state="running", started=self._device.now())
+            self._device.save(also=[lambda change: change.step(record, held)])
+        self._transaction.begin(step_id, step)
+
     def _make_room(self, accepted: Accepted) -> None:
         """One change at a time: a step that only waits for its laptop gives way, one that works does not."""
         step = accepted.request.step

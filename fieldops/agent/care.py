@@ -5,13 +5,14 @@ from __future__ import annotations
 import threading
 
 from fieldops.agent.answering import Answering
+from fieldops.agent.arming import arm, disarm
 from fieldops.agent.device import Device
 from fieldops.agent.measuring import bench
 from fieldops.agent.pruning import prune
 from fieldops.agent.recalibrating import Labelled, no_samples, recalibrate
 from fieldops.agent.tuning import set_tiers
 from fieldops.errors import DeviceCannot
-from fieldops.steps import Bench, Care, Prune, Recalibrate, SetTiers
+from fieldops.steps import Arm, Bench, Care, Disarm, Prune, Recalibrate, SetTiers
 from fieldops.wire import StepRecord
 
 
@@ -34,6 +35,10 @@ class Caring:
                 set_tiers(self._device, record, step, slot, actor)
             case Recalibrate():
                 recalibrate(self._device, record, step, slot, actor, self.labelled)
+            case Arm():
+                arm(self._device, record, step, slot, actor)
+            case Disarm():
+                disarm(self._device, record, step, slot, actor)
             case Bench():
                 if slot.answering is None:
                     raise DeviceCannot(

@@ -8,6 +8,7 @@ from typing import Literal
 from msgspec.structs import replace
 
 from fieldops import __version__
+from fieldops.agent.arming import shown
 from fieldops.agent.device import Device
 from fieldops.agent.health import Health
 from fieldops.agent.lease import Lease
@@ -77,6 +78,7 @@ class Report:
         registry, device = self.device.registry, self.device
         bad = registry.quarantined()
         left = max(0.0, slot.trial.deadline - device.monotonic()) if slot.trial and slot.state == "trial" else None
+        armed = shown(registry, slot)
         return SlotStatus(
             model=slot.model,
             task=slot.task,
@@ -86,6 +88,8 @@ class Report:
             candidate=slot.candidate,
             floor=slot.floor,
             deadline_s=left,
+            armed_from=armed[0],
+            armed_until=armed[1],
             reason=slot.reason,
             since=slot.since,
             versions=[

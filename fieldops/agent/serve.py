@@ -17,6 +17,8 @@ from pathlib import Path
 import msgspec
 
 from fieldops.agent.admission import Admission
+from fieldops.agent.announce import is_loopback
+from fieldops.agent.arming import Armer
 from fieldops.agent.config import AgentConfig, read
 from fieldops.agent.device import Bell, Device, RecentLines
 from fieldops.agent.health import Health
@@ -147,7 +149,7 @@ async def _serve(home: AgentHome, config: AgentConfig, runtime: Runtime, *, unti
             announcing = await _announce(config.lan[0], device)
         try:
             await _ready(device, transaction, admission, runtime)
-            watching = group.create_task(_watch(health, recorder, keeper))
+            watching = group.create_task(_watch(health, recorder, keeper, Armer(device, admission.take_alone)))
             await stop.wait()
             watching.cancel()
         finally:
@@ -161,9 +163,9 @@ async def _serve(home: AgentHome, config: AgentConfig, runtime: Runtime, *, unti
     telemetry.close()
 
 
-async def _watch(health: Health, recorder: Recorder, keeper: Keeper) -> None:
+async def _watch(*watchers: Health | Recorder | Keeper | Armer) -> None:
     async with asyncio.TaskGroup() as group:
-        for each in (health, recorder, keeper):
+        for each in watchers:
             group.create_task(each.run())
 
 
@@ -174,7 +176,7 @@ def _on_unix(group: asyncio.TaskGroup, made: QuietServer, path: Path, mode: int)
 
 async def _announce(host: str, device: Device) -> asyncio.subprocess.Process | None:
     """Tell the plant network; a listener on this machine alone has nobody to tell."""
-    if host in {"127.0.0.1", "::1", "localhost"}:
+    if is_loopback(host):
         return None
     words = ["announce", "--id", device.identity.id, "--port", str(device.lan_port)]
     if host not in {"0.0.0.0", "::"}:  # noqa: S104 - compared, not bound

@@ -31,8 +31,10 @@ from fieldops.slots import Trial, advance, expired, on_start
 from fieldops.steps import (
     Activate,
     Adopt,
+    Arm,
     Bench,
     Commit,
+    Disarm,
     Enrol,
     Prune,
     Recalibrate,
@@ -182,7 +184,7 @@ class Transaction:
                 self._activation.commit(record, held.step, held.actor)
             case Revert():
                 self._reverting.asked(record, held.step, held.actor)
-            case Bench() | Prune() | SetTiers() | Recalibrate():
+            case Bench() | Prune() | SetTiers() | Recalibrate() | Arm() | Disarm():
                 self.caring.take(record, held.step, held.actor)
             case Adopt():
                 adopt(device, record, held.step, self._answering.slot(held.step.model), held.actor, self._hurry)

@@ -33,7 +33,7 @@ VERBS: dict[str, str] = {
     "device": "The inventory: list, add, remove, discover, trust, enrol, show.",
     "kit": "What a device without internet installs its agent from: build, check.",
     "resources": "CPU, memory, disk, temperature and answers of devices.",
-    "models": "Which model versions devices run, hold, and could go back to; prune, tiers, recalibrate.",
+    "models": "Which model versions devices run, hold, and could go back to; prune, tiers, recalibrate, disarm.",
     "drift": "Whether the data or the hardware changed, with the evidence.",
     "samples": "Unusual inputs that devices kept: pull, label.",
     "logs": "What the agent logged, or did by itself.",

@@ -1,4 +1,4 @@
-"""`fieldops models DEVICE...`, and what looks after models on a device: `models prune|tiers|recalibrate`."""
+"""`fieldops models DEVICE...`, and what looks after models on a device: `models prune|tiers|recalibrate|disarm`."""
 
 from __future__ import annotations
 
@@ -79,6 +79,8 @@ def _row(device: str, slot: SlotStatus) -> tuple[object, ...]:
     state = slot.state.replace("_", " ")
     if slot.deadline_s is not None:
         state += f", {slot.deadline_s:.0f} s left"
+    if slot.armed_until is not None:
+        state += ", armed"
     answers = slot.candidate if slot.state == "trial" else slot.active
     return device, slot.model, state, answers or "the rule only", slot.last_good, slot.candidate, slot.reason
 
@@ -200,6 +202,26 @@ def recalibrate(
     call = Call.of(context, json=json, timeout=timeout)
     labels = {} if undo else labels_for(call.laptop.samples, call.laptop.inventory().find(device), model)
     step = Recalibrate(model=model, labels=labels, undo=undo)
+    return care(call, device, lambda _: step, dry_run=dry_run, yes=yes, reason=reason, ticket=ticket)
+
+
+@app.command()
+def disarm(
+    context: typer.Context,
+    device: DeviceArg,
+    model: ModelArg,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    reason: Reason = "",
+    ticket: Ticket = "",
+    json: Json = False,
+    timeout: Timeout = 60.0,
+) -> int:
+    """Take back a `sideload --arm`. The version stays staged; a trial that has begun ends in a revert."""
+    from fieldops.steps import Disarm
+
+    step = Disarm(model=model)
+    call = Call.of(context, json=json, timeout=timeout)
     return care(call, device, lambda _: step, dry_run=dry_run, yes=yes, reason=reason, ticket=ticket)
 
 

@@ -42,6 +42,9 @@ def sideload(
         int, typer.Option("--trial", metavar="SECONDS", min=5, max=86_400, help="The device reverts by itself after this.")
     ] = 300,
     commit: Annotated[bool, typer.Option("--commit/--no-commit", help="End the trial here, or leave it to be judged.")] = True,
+    arm: Annotated[
+        str | None, typer.Option("--arm", metavar="WINDOW", help="Stage now; the device tries it alone in 22:00-04:00, or +8h.")
+    ] = None,
     accept_expired: Annotated[
         bool, typer.Option("--accept-expired", help="Break glass: metadata that is only too old, with two approvals.")
     ] = False,
@@ -87,12 +90,15 @@ def sideload(
     gate = call.laptop.gate()  # the stick may have brought another policy
 
     def plan(device: Device, deadline: Deadline) -> SideloadPlan:
-        planned = operation.plan(call.laptop.trust, device, trusted, deadline, trial_s=trial, commit=commit, approvals=approvals)
+        planned = operation.plan(
+            call.laptop.trust, device, trusted, deadline, trial_s=trial, commit=commit, approvals=approvals, window=window
+        )
         if dry_run:
             for each in planned.steps:
                 gate.dry_run(device, each.step, words=words)
         return planned
 
+    window = operation.window_of(arm, call.laptop.clock.now()) if arm is not None else None
     plans = call.on_each(entries, plan)
     only_failure(plans)
     if dry_run:
@@ -115,7 +121,7 @@ def sideload(
     if json:
         document(Changed(devices=change_documents(outcomes, by_name)))
     else:
-        print_changes(outcomes, by_name, trial_left=not commit)
+        print_changes(outcomes, by_name, trial_left=not commit and arm is None)
     return call.finish(outcomes)
 
 

@@ -116,6 +116,11 @@ class Sensors:
             agent_rss_bytes=self._process.memory_info().rss,
         )
 
+    def load_per_core(self) -> float | None:
+        """The load average of the last minute, shared among the cores."""
+        load = _load()
+        return None if load is None else load / (psutil.cpu_count() or 1)
+
     def free_bytes(self) -> int | None:
         """What may still be written beside the models; None when it cannot be told."""
         disk = self._disk()

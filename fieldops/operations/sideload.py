@@ -7,17 +7,18 @@ answers is the outcome.
 from __future__ import annotations
 
 import datetime as dt
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from fieldops.audit.entry import Result, Subject
 from fieldops.bundles.approvals import Matter, encode_statement, statement_of
 from fieldops.deadline import Deadline
-from fieldops.errors import DeviceCannot, TrustRefused
+from fieldops.errors import DeviceCannot, TrustRefused, UsageFault
 from fieldops.operations.evidence import collect
 from fieldops.operations.gate import Gate, Words
 from fieldops.ports import BreakGlass, Broken, Candidate, Device, OnProgress, Payload, Source, Trust, TrustedBundle
-from fieldops.steps import Activate, Approval, Commit, RotateTrust, Stage, Step, describe
+from fieldops.steps import Activate, Approval, Arm, Commit, RotateTrust, Stage, Step, describe
 from fieldops.wire import SlotStatus, StepRecord
 
 DEFAULT_TRIAL_S = 300
@@ -44,6 +45,36 @@ class SideloadPlan:
     to_version: str
     steps: tuple[Planned, ...]
     warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """When an armed device may try. start, end: Unix seconds. None: no such limit."""
+
+    start: float
+    end: float
+    load: float | None = None
+    hottest_c: float | None = None
+    battery_pct: float | None = None
+
+
+def window_of(text: str, now: float) -> Window:
+    """`22:00-04:00` by this laptop's time of day (the next one, or the one that runs), or `+8h`: from now on. Raises UsageFault."""
+    if match := re.fullmatch(r"\+(\d{1,3})(m|h)", text):
+        return Window(now, now + int(match[1]) * (60 if match[2] == "m" else 3600))
+    match = re.fullmatch(r"([01]?\d|2[0-3]):([0-5]\d)-([01]?\d|2[0-3]):([0-5]\d)", text)
+    if not match or match.group(1, 2) == match.group(3, 4):
+        raise UsageFault(f"--arm {text}", reason="usage", next_step="give a window such as 22:00-04:00, or +8h")
+    here = dt.datetime.fromtimestamp(now).astimezone()
+    first = here.replace(hour=int(match[1]), minute=int(match[2]), second=0, microsecond=0)
+    last = here.replace(hour=int(match[3]), minute=int(match[4]), second=0, microsecond=0)
+    if last <= first:
+        last += dt.timedelta(days=1)
+    if last - dt.timedelta(days=1) > here:  # yesterday's runs past midnight until today
+        first, last = first - dt.timedelta(days=1), last - dt.timedelta(days=1)
+    elif last <= here:
+        first, last = first + dt.timedelta(days=1), last + dt.timedelta(days=1)
+    return Window(first.timestamp(), last.timestamp())
 
 
 def candidates(trust: Trust, sources: Iterable[Source], deadline: Deadline) -> list[Candidate]:
@@ -168,10 +199,12 @@ def plan(
     trial_s: int = DEFAULT_TRIAL_S,
     commit: bool = True,
     approvals: Sequence[Approval] = (),
+    window: Window | None = None,
 ) -> SideloadPlan:
     """The steps for this device as it is now. commit False: the trial is left to somebody else, or to its deadline.
 
     approvals: for expired metadata, or for a version below the device's floor; the device judges them itself.
+    window: the device is armed instead, and tries, commits or reverts by itself.
 
     Raises DeviceCannot when the device says already that it cannot take the model.
     """
@@ -202,8 +235,21 @@ def plan(
             bundle.payload,
         )
     )
-    steps.append(Planned(Activate(model=manifest.model, version=manifest.version, trial_s=trial_s)))
-    if commit:
+    if window is not None:
+        armed = Arm(
+            model=manifest.model,
+            version=manifest.version,
+            start=window.start,
+            end=window.end,
+            trial_s=trial_s,
+            load=window.load,
+            hottest_c=window.hottest_c,
+            battery_pct=window.battery_pct or manifest.needs.battery_pct,
+        )
+        steps.append(Planned(armed))
+    else:
+        steps.append(Planned(Activate(model=manifest.model, version=manifest.version, trial_s=trial_s)))
+    if commit and window is None:
         steps.append(Planned(Commit(model=manifest.model, version=manifest.version)))
     return SideloadPlan(device.entry.name, manifest.model, active, manifest.version, tuple(steps), _warnings(slot, bundle))
 
