@@ -16,7 +16,7 @@ from fieldops.deadline import Deadline
 from fieldops.decoding import decoder
 from fieldops.errors import PolicyRefused, TrustRefused, UsageFault
 from fieldops.operations.gate import Gate, Words
-from fieldops.operations.runbook_actions import Connect, perform
+from fieldops.operations.runbook_actions import Connect, Memory, perform
 from fieldops.policy import role_of
 from fieldops.ports import RunRecord, Trust
 from fieldops.runbooks.engine import Action, Ending, Fact, Outcome, resolve
@@ -32,6 +32,15 @@ class _Begin(Struct, frozen=True, kw_only=True, tag="begin"):
     runbook: str  # exact YAML text: a run stays pinned to it
     sha256: str
     params: dict[str, str]
+    reason: str = ""
+    ticket: str = ""
+
+
+class _Found(Struct, frozen=True, kw_only=True, tag="found"):
+    """What a changing action met, on disk before it sends anything: after a cut the device no longer shows it."""
+
+    number: int
+    values: dict[str, str]
 
 
 class _Action(Struct, frozen=True, kw_only=True, tag="action"):
@@ -56,7 +65,7 @@ class _End(Struct, frozen=True, kw_only=True, tag="end"):
     message: str = ""
 
 
-_Line = _Begin | _Action | _Fact | _End
+_Line = _Begin | _Action | _Found | _Fact | _End
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +126,11 @@ def begin(gate: Gate, runbook: Runbook, data: bytes, given: dict[str, str], reco
             reason="policy",
             next_step="ask somebody with that role, or roll back to last-good, which is always allowed",
         )
-    record.append(msgspec.json.encode(_Begin(runbook=data.decode("utf-8"), sha256=runbook.sha256, params=params)))
+    record.append(
+        msgspec.json.encode(
+            _Begin(runbook=data.decode("utf-8"), sha256=runbook.sha256, params=params, reason=words.reason, ticket=words.ticket)
+        )
+    )
     gate.note("runbook.begin", subject=_subject(runbook), words=words)
 
 
@@ -130,7 +143,7 @@ def run(
     words: Words = Words(),
     on_action: OnAction | None = None,
 ) -> RunReport:
-    """Run or resume: what the record holds is sent to the engine again, then it goes on."""
+    """Run or resume: what the record holds is sent to the engine again, then it goes on. words: empty ones are those it began with."""
     lines = [decoder(_Line).decode(line) for line in record.lines()]
     report = status(record)
     if report.outcome is not None:
@@ -140,6 +153,8 @@ def run(
     runbook = parse(first.runbook.encode("utf-8"), "runbook.yaml")
     facts = {line.number: line for line in lines if isinstance(line, _Fact)}
     announced = {line.number for line in lines if isinstance(line, _Action)}
+    found = {line.number: line.values for line in lines if isinstance(line, _Found)}
+    words = Words(words.reason or first.reason, words.ticket or first.ticket)
     deadline = deadline.within(runbook.timeout_s)
     steps = engine(runbook, first.params)
     number = 0
@@ -155,7 +170,7 @@ def run(
                     record.append(msgspec.json.encode(_Action(number=number, id=action.id, what=action.what, kind=action.kind)))
                 if on_action is not None:
                     on_action(action, None)
-                fact = perform(gate, action, connect, deadline, words)
+                fact = perform(gate, action, connect, deadline, words, _memory(record, number, found.get(number)))
                 record.append(
                     msgspec.json.encode(
                         _Fact(
@@ -186,6 +201,11 @@ def run(
         words=words,
     )
     return status(record)
+
+
+def _memory(record: RunRecord, number: int, before: dict[str, str] | None) -> Memory:
+    """What one action found before it changed anything: from the record of a run that was cut off, else into it."""
+    return Memory(before, lambda values: record.append(msgspec.json.encode(_Found(number=number, values=values))))
 
 
 def status(record: RunRecord) -> RunReport:

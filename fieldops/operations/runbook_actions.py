@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 
 from fieldops.deadline import Deadline
 from fieldops.errors import Cancelled, DeviceCannot, FieldopsError
@@ -22,14 +23,22 @@ Connect = Callable[[Deadline], AbstractContextManager[Device]]
 DEFAULT_TRIAL_S = 120
 
 
-def perform(gate: Gate, action: Action, connect: Connect, deadline: Deadline, words: Words) -> Fact:
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """before: what this action found when it was begun, by a run that was cut off; None: it begins now. keep: durably."""
+
+    before: dict[str, str] | None
+    keep: Callable[[dict[str, str]], None]
+
+
+def perform(gate: Gate, action: Action, connect: Connect, deadline: Deadline, words: Words, memory: Memory) -> Fact:
     """Never raises one of errors.py. A bug still rises, and the run stays resumable."""
     try:
         deadline.check(action.id)
         with connect(deadline) as device:
             if action.kind == "require":
                 return _require(action, device, deadline)
-            return _do(gate, action, device, deadline, words)
+            return _do(gate, action, device, deadline, words, memory)
     except Cancelled as error:
         return Fact(False, {}, "cancelled", str(error), error.exit_code)
     except FieldopsError as error:
@@ -76,7 +85,7 @@ def _holds(ok: bool, message: str) -> Fact:
     return Fact(ok, {}, "" if ok else "requirement", message, 0 if ok else DeviceCannot.exit_code)
 
 
-def _do(gate: Gate, action: Action, device: Device, deadline: Deadline, words: Words) -> Fact:
+def _do(gate: Gate, action: Action, device: Device, deadline: Deadline, words: Words, memory: Memory) -> Fact:
     given = action.arguments
     match action.what:
         case "observe":
@@ -87,9 +96,9 @@ def _do(gate: Gate, action: Action, device: Device, deadline: Deadline, words: W
             result = benchmark.on_device(gate, device, given["model"], deadline, samples=samples, words=words)
             return Fact(True, {"p50_ms": f"{result.p50_ms:.3f}", "version": result.version})
         case "model.revert":
-            return _revert(gate, given, device, deadline, words)
+            return _revert(gate, given, device, deadline, words, memory)
         case "model.activate":
-            return _activate(gate, given, device, deadline, words)
+            return _activate(gate, given, device, deadline, words, memory)
         case "model.commit":
             gate.perform(device, Commit(model=given["model"], version=given["version"]), deadline, words=words)
             return Fact(True, {"version": given["version"]})
@@ -97,29 +106,40 @@ def _do(gate: Gate, action: Action, device: Device, deadline: Deadline, words: W
             return _health(given, device, deadline)
 
 
-def _revert(gate: Gate, given: dict[str, str], device: Device, deadline: Deadline, words: Words) -> Fact:
+def _revert(gate: Gate, given: dict[str, str], device: Device, deadline: Deadline, words: Words, memory: Memory) -> Fact:
     slot = _slot(device, given["model"], deadline)
-    previous = _answering(slot)
     wanted = given.get("to", LAST_GOOD)
     to = None if wanted == LAST_GOOD else wanted
-    if to is not None and previous == to and slot.state != "trial":
-        return Fact(True, {"previous": previous, "version": to}, message="already there")
+    back = (slot.active if slot.state in {"trial", "validating"} else slot.last_good) or ""
+    found = _found(memory, {"previous": _answering(slot), "version": to or back})
+    if _answering(slot) == found["version"] and slot.state != "trial" and (to is not None or memory.before is not None):
+        return Fact(True, found, message="already there")
     record = gate.perform(device, Revert(model=slot.model, to=to), deadline, words=words)
-    return Fact(True, {"previous": previous, "version": record.version or to or ""})
+    return Fact(True, {"previous": found["previous"], "version": record.version or found["version"]})
 
 
-def _activate(gate: Gate, given: dict[str, str], device: Device, deadline: Deadline, words: Words) -> Fact:
+def _activate(gate: Gate, given: dict[str, str], device: Device, deadline: Deadline, words: Words, memory: Memory) -> Fact:
     """Activate and, without a trial asked for, commit at once: an undo must not end in a trial nobody watches."""
     slot = _slot(device, given["model"], deadline)
     version, trial = given["version"], given.get("trial_s")
-    previous = _answering(slot)
-    if previous == version and slot.state != "trial":
-        return Fact(True, {"previous": previous, "version": version}, message="already there")
-    step = Activate(model=slot.model, version=version, trial_s=int(trial or DEFAULT_TRIAL_S))
-    gate.perform(device, step, deadline, words=words)
+    found = _found(memory, {"previous": _answering(slot), "version": version})
+    on_trial = slot.state == "trial"
+    if _answering(slot) == version and (not on_trial or (trial is not None and memory.before is not None)):
+        return Fact(True, found, message="already there")
+    if not (on_trial and slot.candidate == version and memory.before is not None):
+        step = Activate(model=slot.model, version=version, trial_s=int(trial or DEFAULT_TRIAL_S))
+        gate.perform(device, step, deadline, words=words)
     if trial is None:
         gate.perform(device, Commit(model=slot.model, version=version), deadline, words=words)
-    return Fact(True, {"previous": previous, "version": version})
+    return Fact(True, found)
+
+
+def _found(memory: Memory, now: dict[str, str]) -> dict[str, str]:
+    """What was there before the change began: a device that made it while the laptop was dead no longer shows it."""
+    if memory.before is not None:
+        return memory.before
+    memory.keep(now)
+    return now
 
 
 def _health(given: dict[str, str], device: Device, deadline: Deadline) -> Fact:
