@@ -7,11 +7,19 @@ the pipe it was given as stdin. No model, version or role is told: whoever liste
 from __future__ import annotations
 
 import argparse
+import ipaddress
 import os
 import sys
 
-from fieldops.edges.discovery import Announcement, announce
 from fieldops.fleet import ID_PATTERN
+
+
+def is_loopback(host: str) -> bool:
+    """Nobody else can reach a listener there, so there is nobody to tell."""
+    try:
+        return ipaddress.ip_address(host.partition("%")[0]).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def run(arguments: list[str]) -> int:
@@ -25,6 +33,8 @@ def run(arguments: list[str]) -> int:
     if not ID_PATTERN.fullmatch(given.id) or not 0 < given.port < 65536:
         sys.stderr.write("no device id or port. Next: this is started by `fieldops-agent serve`, not by hand\n")
         return 2
+    from fieldops.edges.discovery import Announcement, announce  # zeroconf is for this process alone
+
     try:
         with announce(Announcement(given.id, given.port, given.ssh_port, tuple(given.address))):
             while os.read(0, 4096):

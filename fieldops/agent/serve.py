@@ -18,7 +18,6 @@ import msgspec
 
 from fieldops.agent.admission import Admission
 from fieldops.agent.announce import is_loopback
-from fieldops.agent.arming import Armer
 from fieldops.agent.config import AgentConfig, read
 from fieldops.agent.device import Bell, Device, RecentLines
 from fieldops.agent.health import Health
@@ -149,7 +148,7 @@ async def _serve(home: AgentHome, config: AgentConfig, runtime: Runtime, *, unti
             announcing = await _announce(config.lan[0], device)
         try:
             await _ready(device, transaction, admission, runtime)
-            watching = group.create_task(_watch(health, recorder, keeper, Armer(device, admission.take_alone)))
+            watching = group.create_task(_watch(health, recorder, keeper))
             await stop.wait()
             watching.cancel()
         finally:
@@ -163,9 +162,9 @@ async def _serve(home: AgentHome, config: AgentConfig, runtime: Runtime, *, unti
     telemetry.close()
 
 
-async def _watch(*watchers: Health | Recorder | Keeper | Armer) -> None:
+async def _watch(health: Health, recorder: Recorder, keeper: Keeper) -> None:
     async with asyncio.TaskGroup() as group:
-        for each in watchers:
+        for each in (health, recorder, keeper):
             group.create_task(each.run())
 
 
