@@ -18,6 +18,8 @@ import msgspec
 
 from fieldops.agent.admission import Admission
 from fieldops.agent.announce import is_loopback
+from fieldops.agent.announce import is_loopback
+from fieldops.agent.arming import Armer
 from fieldops.agent.config import AgentConfig, read
 from fieldops.agent.device import Bell, Device, RecentLines
 from fieldops.agent.health import Health
@@ -148,7 +150,7 @@ async def _serve(home: AgentHome, config: AgentConfig, runtime: Runtime, *, unti
             announcing = await _announce(config.lan[0], device)
         try:
             await _ready(device, transaction, admission, runtime)
-            watching = group.create_task(_watch(health, recorder, keeper))
+            watching = group.create_task(_watch(health, recorder, keeper, Armer(device, admission.take_alone)))
             await stop.wait()
             watching.cancel()
         finally:
@@ -162,9 +164,9 @@ async def _serve(home: AgentHome, config: AgentConfig, runtime: Runtime, *, unti
     telemetry.close()
 
 
-async def _watch(health: Health, recorder: Recorder, keeper: Keeper) -> None:
+async def _watch(*watchers: Health | Recorder | Keeper | Armer) -> None:
     async with asyncio.TaskGroup() as group:
-        for each in (health, recorder, keeper):
+        for each in watchers:
             group.create_task(each.run())
 
 
