@@ -18,7 +18,6 @@ import msgspec
 
 from fieldops.agent.admission import Admission
 from fieldops.agent.announce import is_loopback
-from fieldops.agent.announce import is_loopback
 from fieldops.agent.arming import Armer
 from fieldops.agent.config import AgentConfig, read
 from fieldops.agent.device import Bell, Device, RecentLines
