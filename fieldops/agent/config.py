@@ -13,6 +13,7 @@ from fieldops.errors import Fault, UsageFault
 _KEYS: dict[str, dict[str, type]] = {
     "": {"class": str, "label": str},
     "lan": {"listen": str},
+    "infer": {"port": int},
     "storage": {"quota_bytes": int},
     "sensors": {"root": str},
     "runtime": {"folder": str},
@@ -34,6 +35,7 @@ class AgentConfig:
     device_class: str = ""
     label: str = ""
     lan: tuple[str, int] | None = None
+    infer_port: int | None = None  # of loopback HTTP for local programs; 0: any; None: the socket alone
     quota_bytes: int | None = None
     sensors_root: Path = Path("/sys")
     runtime: Path | None = None
@@ -105,6 +107,7 @@ def parse(text: str, file: str) -> AgentConfig:
         device_class=document.get("class", ""),
         label=document.get("label", ""),
         lan=lan,
+        infer_port=document.get("infer", {}).get("port"),
         quota_bytes=document.get("storage", {}).get("quota_bytes"),
         sensors_root=Path(document.get("sensors", {}).get("root", "/sys")),
         runtime=Path(runtime) if runtime else None,

@@ -78,6 +78,7 @@ class Device:
     bell: Bell
     recent: RecentLines = field(default_factory=RecentLines)
     lan_port: int | None = None
+    infer_port: int | None = None  # of loopback HTTP
     tls: ssl.SSLContext | None = None
     stopping: bool = False
     hardware: Hardware | None = None  # see agent/hardware.py

@@ -1,4 +1,4 @@
-"""/v2: the Open Inference Protocol for programs on this device, as KServe and Triton speak it; JSON tensors."""
+"""/v2: the Open Inference Protocol for programs on this device, as KServe and Triton speak it; JSON and binary tensors."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from fieldops.agent.workers import WorkerGone, WorkerSaid
 from fieldops.errors import FieldopsError, UsageFault
 
 REQUEST_LIMIT = 16 << 20
+LENGTH_HEADER = "Inference-Header-Content-Length"
 DEADLINE_S = 10.0  # when the caller names none
 MOST_DEADLINE_S = 120.0
 
@@ -49,7 +50,7 @@ class Inference:
         return found
 
     async def server(self, _: Request) -> Response:
-        return reply({"name": "fieldops-agent", "version": "1", "extensions": []})
+        return reply({"name": "fieldops-agent", "version": "1", "extensions": ["binary_tensor_data"]})
 
     async def live(self, _: Request) -> Response:
         return reply({"live": True})
@@ -78,12 +79,25 @@ class Inference:
         served = self._served(request)
         body = await body_within(request, REQUEST_LIMIT, "inference request")
         try:
-            answered = await served.infer(body, _deadline(request))
+            answered = await served.infer(body, _deadline(request), _json_bytes(request))
         except WorkerSaid as error:
             return reply({"error": error.message}, 400 if error.kind == "bad_request" else 500)
         except WorkerGone as error:
             return reply({"error": str(error)}, 503)
-        return Response(answered.body, media_type="application/json")
+        if answered.json_bytes is None:
+            return Response(answered.body, media_type="application/json")
+        size = {LENGTH_HEADER: str(answered.json_bytes)}
+        return Response(answered.body, media_type="application/octet-stream", headers=size)
+
+
+def _json_bytes(request: Request) -> int | None:
+    """Of the protocol's binary extension: so much of the body is JSON, the rest are tensors."""
+    text = request.headers.get(LENGTH_HEADER)
+    if text is None:
+        return None
+    if not text.isdecimal() or len(text) > 9:
+        raise UsageFault(f"{LENGTH_HEADER} {text[:20]!r}", reason="bad_query", next_step="give the bytes of the JSON")
+    return int(text)
 
 
 def _deadline(request: Request) -> float:

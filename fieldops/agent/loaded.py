@@ -43,30 +43,66 @@ _TYPES = _FIND | {f"{sign}INT{bits}": f"{sign.lower()}int{bits}" for sign in (""
 _NAMES = {dtype: name for name, dtype in _TYPES.items()}
 
 
+class _Parameters(Struct, frozen=True):
+    """Of the protocol's binary extension."""
+
+    binary_data_size: int | None = None  # of an input: so many bytes of the tail, little-endian
+    binary_data: bool | None = None  # of an output: wanted so
+    binary_data_output: bool = False  # of the request: every output wanted so
+
+
 class _Input(Struct, frozen=True):
     name: str
     shape: list[int]
     datatype: str
-    data: Any  # flat or nested, as the protocol allows
+    data: Any = None  # flat or nested, as the protocol allows; None: in the tail
+    parameters: _Parameters = _Parameters()
+
+
+class _Output(Struct, frozen=True):
+    name: str
+    parameters: _Parameters = _Parameters()
 
 
 class _Request(Struct, frozen=True):
     inputs: list[_Input]
     id: str = ""
+    outputs: list[_Output] = []  # none named: all
+    parameters: _Parameters = _Parameters()
 
 
 def _bad(message: str) -> UsageFault:
     return UsageFault(message, reason="bad_input", next_step="send tensors as the model's metadata describes them")
 
 
-def _tensors(request: _Request, manifest: Manifest) -> Tensors:
+def _decoded(body: bytes, json_bytes: int | None) -> tuple[_Request, bytes]:
+    """(the request, the tail that holds binary tensors). json_bytes None: there is no tail."""
+    size = len(body) if json_bytes is None else json_bytes
+    if not 0 <= size <= len(body):
+        raise _bad(f"a header of {size} bytes in a body of {len(body)}")
+    try:
+        return decoder(_Request).decode(body[:size]), body[size:]
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise _bad(f"no inference request: {error}") from error
+
+
+def _tensors(request: _Request, manifest: Manifest, tail: bytes = b"") -> Tensors:
     made: Tensors = {}
     for tensor in request.inputs:
         dtype = _TYPES.get(tensor.datatype)
         if dtype is None:
             raise _bad(f"datatype {tensor.datatype!r} of {tensor.name} is not known")
+        size = tensor.parameters.binary_data_size
+        if size is not None and not 0 <= size <= len(tail):
+            raise _bad(f"input {tensor.name} of {size} bytes; {len(tail)} are left")
         try:
-            made[tensor.name] = np.asarray(tensor.data, dtype=dtype).reshape(tensor.shape)
+            if size is None:
+                made[tensor.name] = np.asarray(tensor.data, dtype=dtype).reshape(tensor.shape)
+            else:
+                made[tensor.name] = (
+                    np.frombuffer(tail[:size], np.dtype(dtype).newbyteorder("<")).astype(dtype).reshape(tensor.shape)
+                )
+                tail = tail[size:]
         except (ValueError, TypeError, OverflowError) as error:
             raise _bad(f"input {tensor.name}: {error}") from error
     for wanted in manifest.inputs:
@@ -82,13 +118,12 @@ def _tensors(request: _Request, manifest: Manifest) -> Tensors:
     return made
 
 
+def _described(name: str, value: Array) -> dict[str, Any]:
+    return {"name": name, "datatype": _NAMES.get(str(value.dtype), "FP32"), "shape": list(value.shape)}
+
+
 def _named(name: str, value: Array) -> dict[str, Any]:
-    return {
-        "name": name,
-        "datatype": _NAMES.get(str(value.dtype), "FP32"),
-        "shape": list(value.shape),
-        "data": value.ravel().tolist(),
-    }
+    return {**_described(name, value), "data": value.ravel().tolist()}
 
 
 class Loaded:
@@ -133,23 +168,26 @@ class Loaded:
         """See Cascade.tune."""
         self._cascade.tune(temperatures, threshold)
 
-    def infer(self, body: bytes, deadline_s: float | None, refusal: Refusal) -> tuple[Header, bytes]:
+    def infer(
+        self, body: bytes, deadline_s: float | None, refusal: Refusal, json_bytes: int | None = None
+    ) -> tuple[Header, bytes]:
         start = time.perf_counter()
-        try:
-            request = decoder(_Request).decode(body)
-        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-            raise _bad(f"no inference request: {error}") from error
-        inputs = _tensors(request, self.manifest)
+        request, tail = _decoded(body, json_bytes)
+        inputs = _tensors(request, self.manifest, tail)
+        wanted = {output.name: output for output in request.outputs}
+        for name in wanted.keys() - {output.name for output in self.manifest.outputs}:
+            raise _bad(f"there is no output {name}")
         asked = time.perf_counter()
         answer = self._cascade.infer(inputs, deadline_s=deadline_s, refusal=refusal)
         model_ms = (time.perf_counter() - asked) * 1000
         if self._observer is not None:
             self._observer.add(inputs, answer.outputs)
+        outputs, binary = self._said(answer.outputs, request, wanted)
         reply = {
             "model_name": self.manifest.model,
             "model_version": self.manifest.version,
             "id": request.id,
-            "outputs": [_named(name, value) for name, value in answer.outputs.items()],
+            "outputs": outputs,
             "parameters": {
                 "route": answer.route,
                 "why": answer.why,
@@ -160,7 +198,26 @@ class Loaded:
             },
         }
         said: Header = {"route": answer.route, "why": answer.why, "ms": model_ms, "confidence": answer.confidence}
-        return said | self._worth_keeping(inputs, answer), msgspec.json.encode(reply)
+        text = msgspec.json.encode(reply)
+        if binary:
+            said["json_bytes"] = len(text)
+        return said | self._worth_keeping(inputs, answer), text + binary
+
+    def _said(self, found: Tensors, request: _Request, wanted: dict[str, _Output]) -> tuple[list[dict[str, Any]], bytes]:
+        """The outputs as JSON, and the bytes of those that were wanted as binary."""
+        described: list[dict[str, Any]] = []
+        parts: list[bytes] = []
+        for name, value in found.items():
+            if wanted and name not in wanted:
+                continue
+            asked = wanted[name].parameters.binary_data if name in wanted else None
+            if not (request.parameters.binary_data_output if asked is None else asked):
+                described.append(_named(name, value))
+                continue
+            data = value.astype(value.dtype.newbyteorder("<"), copy=False).tobytes()
+            parts.append(data)
+            described.append({**_described(name, value), "parameters": {"binary_data_size": len(data)}})
+        return described, b"".join(parts)
 
     def _worth_keeping(self, inputs: Tensors, answer: Answer) -> Header:
         """What the agent keeps a request by; nothing for one of several rows."""

@@ -138,6 +138,12 @@ async def _serve(home: AgentHome, config: AgentConfig, runtime: Runtime, *, unti
             _on_unix(group, server(Inference(device).app()), runtime.infer, 0o666),
             _on_unix(group, server(Local(device, report, admission).app()), runtime.local, 0o600),
         ]
+        if config.infer_port is not None:
+            here = lan_socket("127.0.0.1", config.infer_port)
+            device.infer_port = int(here.getsockname()[1])
+            local_http = server(Inference(device).app())
+            group.create_task(local_http.serve([here]))
+            servers.append(local_http)
         announcing: asyncio.subprocess.Process | None = None
         if config.lan is not None:
             device.tls = tls_context(device.identity, [laptop.certificate for laptop in device.registry.laptops()])
@@ -197,6 +203,7 @@ async def _ready(device: Device, transaction: Transaction, admission: Admission,
         "device": device.identity.id,
         "pid": os.getpid(),
         "lan_port": device.lan_port,
+        "infer_port": device.infer_port,
         "runtime": str(runtime.folder),
     }
     sys.stdout.write(msgspec.json.encode(line).decode("utf-8") + "\n")

@@ -34,6 +34,7 @@ class Answered:
     route: str
     version: str
     why: str = ""
+    json_bytes: int | None = None  # of the body, where binary tensors follow
 
 
 @dataclass(slots=True)
@@ -108,12 +109,12 @@ class Served:
         if seat is not None:
             await seat.worker.stop()
 
-    async def infer(self, body: bytes, within_s: float) -> Answered:
-        """within_s: seconds. Raises WorkerSaid (bad_request), or WorkerGone when there is neither worker nor rule."""
+    async def infer(self, body: bytes, within_s: float, json_bytes: int | None = None) -> Answered:
+        """within_s: seconds. json_bytes: of the body, where binary tensors follow. Raises WorkerSaid (bad_request), or WorkerGone when there is neither worker nor rule."""
         loop = asyncio.get_running_loop()
         started = loop.time()
         try:
-            answered, ms = await self._answer(body, started + within_s)
+            answered, ms = await self._answer(body, started + within_s, json_bytes)
         except WorkerSaid as error:
             if error.kind != "bad_request":
                 self.figures.failure(loop.time())
@@ -124,7 +125,7 @@ class Served:
         self.figures.answer(loop.time(), ms if ms is not None else (loop.time() - started) * 1000, answered.route, answered.why)
         return answered
 
-    async def _answer(self, body: bytes, until: float) -> tuple[Answered, float | None]:
+    async def _answer(self, body: bytes, until: float, json_bytes: int | None) -> tuple[Answered, float | None]:
         """The worker's answer with its milliseconds, from one of two tries, else the rule's."""
         loop = asyncio.get_running_loop()
         for _ in range(2):
@@ -136,10 +137,13 @@ class Served:
             try:
                 refusal = msgspec.structs.replace(self.allowance, queued=seat.inside - 1).refusal
                 answer, data = await seat.worker.call(
-                    {"op": "infer", "deadline_s": left, "refusal": refusal}, body, within_s=left
+                    {"op": "infer", "deadline_s": left, "refusal": refusal, "json_bytes": json_bytes}, body, within_s=left
                 )
-                self.on_answer(self, body, answer)
-                found = Answered(data, str(answer["route"]), seat.worker.load.version, str(answer.get("why", "")))
+                if json_bytes is None:  # what is kept is read by people
+                    self.on_answer(self, body, answer)
+                found = Answered(
+                    data, str(answer["route"]), seat.worker.load.version, str(answer.get("why", "")), answer.get("json_bytes")
+                )
                 return found, float(answer["ms"])
             except TimeoutError:
                 break  # the worker is well but busy for longer than this request may wait

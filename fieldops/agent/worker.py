@@ -111,7 +111,7 @@ class _Bundle:
         return {}, b""
 
     def _infer(self, header: Header, body: bytes) -> Reply:
-        reply: Reply = self._loaded.infer(body, header.get("deadline_s"), header.get("refusal", ""))
+        reply: Reply = self._loaded.infer(body, header.get("deadline_s"), header.get("refusal", ""), header.get("json_bytes"))
         return reply
 
     def _seal(self, header: Header, body: bytes) -> Reply:
