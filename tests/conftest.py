@@ -7,6 +7,7 @@ import os
 import pytest
 
 HOW_TO_GET = {
+    "needs_dropbear": "Debian: apt-get install dropbear-bin",
     "needs_sshd": "Debian: apt-get install openssh-server",
     "needs_postgresql": "Debian: apt-get install postgresql",
     "needs_chromium": "Debian: apt-get install chromium",

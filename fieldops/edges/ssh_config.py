@@ -137,7 +137,7 @@ class SshConfig:
     def _hop(self, said: _Said, user: str | None, port: int | None) -> Hop:
         if "proxycommand" in said.values and said.text("proxycommand") != "none":
             raise _unsupported(said.values["proxycommand"][1], "ProxyCommand runs a program", "ProxyJump")
-        name = said.host.lower() if said.text("hostname") is None else said.host
+        name = said.host.lower()
         number = port or _number(said, "port", 22)
         user = user or said.text("user")
         tokens = {
@@ -249,6 +249,8 @@ class _Reading:
             "localuser": self._config.local_user,
             "tagged": "",
         }
+        if kind in {"host", "originalhost"}:  # without regard to case, unlike Host
+            return _listed(of[kind].lower(), argument.lower().split(","))
         return _listed(of[kind], argument.split(","))
 
 
@@ -284,7 +286,7 @@ def _listed(name: str, patterns: Sequence[str]) -> bool:
     for pattern in patterns:
         negated = pattern.startswith("!")
         wanted = pattern.lstrip("!").replace("[", "[[]")
-        if fnmatch.fnmatchcase(name.lower(), wanted.lower()):
+        if fnmatch.fnmatchcase(name, wanted):
             if negated:
                 return False
             met = True

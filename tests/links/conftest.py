@@ -123,7 +123,7 @@ def asyncssh_server(folder: Path, identity: Path, agent_socket: str, environment
         _stop(process)
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -135,7 +135,7 @@ def openssh_server(folder: Path, identity: Path, environment: dict[str, str], *m
     environment = {"SHLVL": "5", **environment}
     if os.geteuid() == 0:
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # sshd refuses to start as root without it
-    port = _free_port()
+    port = free_port()
     settings = [
         f"ListenAddress 127.0.0.1:{port}",
         f"HostKey {folder / 'host_key'}",

@@ -182,7 +182,7 @@ class SshLink(Connection):
 
     def no_agent(self, socket_path: str, why: str) -> Unreachable:
         return Unreachable(
-            f"the agent's socket {socket_path} cannot be reached: {why}",
+            f"the agent's socket {socket_path} cannot be reached: {why.partition(". Next: ")[0].removeprefix(f"{socket_path}: ")}",
             phase="open",
             next_step="check that the agent runs (`fieldops-agent status` at the device), that your login may use its socket,"
             " and that sshd allows `AllowStreamLocalForwarding` or the agent's program is in the PATH",

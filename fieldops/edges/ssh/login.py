@@ -150,13 +150,11 @@ class _Login:
     def _allowed(self) -> list[str]:
         """What the server says it would take; asked by trying nothing."""
         done = threading.Event()
-        handler: Any = paramiko.auth_handler.AuthHandler(self._transport)
+        transport: Any = self._transport
+        transport.auth_handler = handler = paramiko.auth_handler.AuthHandler(self._transport)
         with contextlib.suppress(paramiko.SSHException):
-            transport: Any = self._transport
-            transport.auth_handler = handler
-            handler.auth_none(self._user)
-            while handler.auth_event is not None and not handler.auth_event.is_set() and self._transport.is_active():
-                done.wait(min(0.05, self._left()))
+            handler.auth_none(self._user, done)  # type: ignore[call-arg]  # the stubs are of an older version
+            self._wait(done)
         error = self._transport.get_exception()
         return list(error.allowed_types) if isinstance(error, paramiko.BadAuthenticationType) else []
 

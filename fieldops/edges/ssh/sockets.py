@@ -77,6 +77,11 @@ class HeardChannel:
     def closed(self) -> bool:
         return bool(self._channel.closed)
 
+    @property
+    def _closed(self) -> bool:
+        """What paramiko looks at to tell whether a socket may still be read."""
+        return bool(self._channel.closed)
+
     def close(self) -> None:
         self._channel.close()
 
