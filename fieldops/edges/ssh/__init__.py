@@ -35,7 +35,7 @@ from fieldops.edges.ssh.copies import LEAST_IN_FLIGHT, Copied, deliver, fetch
 from fieldops.edges.ssh.hostkeys import Vouching, verdict_on
 from fieldops.edges.ssh.link import SshLink
 from fieldops.edges.ssh.login import Keys
-from fieldops.edges.ssh.remote import Sudo
+from fieldops.edges.ssh.remote import Sudo, line_of
 
 # Refused channels and handshakes are logged by paramiko to stderr, across the console's screen; we say them ourselves.
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
@@ -57,6 +57,7 @@ __all__ = [
     "deliver",
     "fetch",
     "host_key",
+    "line_of",
     "names_of",
     "verdict_on",
 ]

@@ -181,8 +181,10 @@ class SshLink(Connection):
         self._streamlocal = False
 
     def no_agent(self, socket_path: str, why: str) -> Unreachable:
+        # the bridge's own words name the socket and a next step as well
+        reason = why.partition(". Next: ")[0].removeprefix(f"{socket_path}: ")
         return Unreachable(
-            f"the agent's socket {socket_path} cannot be reached: {why.partition(". Next: ")[0].removeprefix(f"{socket_path}: ")}",
+            f"the agent's socket {socket_path} cannot be reached: {reason}",
             phase="open",
             next_step="check that the agent runs (`fieldops-agent status` at the device), that your login may use its socket,"
             " and that sshd allows `AllowStreamLocalForwarding` or the agent's program is in the PATH",

@@ -151,9 +151,10 @@ class _Login:
         """What the server says it would take; asked by trying nothing."""
         done = threading.Event()
         transport: Any = self._transport
-        transport.auth_handler = handler = paramiko.auth_handler.AuthHandler(self._transport)
+        handler: Any = paramiko.auth_handler.AuthHandler(self._transport)  # the stubs are of an older version
+        transport.auth_handler = handler
         with contextlib.suppress(paramiko.SSHException):
-            handler.auth_none(self._user, done)  # type: ignore[call-arg]  # the stubs are of an older version
+            handler.auth_none(self._user, done)
             self._wait(done)
         error = self._transport.get_exception()
         return list(error.allowed_types) if isinstance(error, paramiko.BadAuthenticationType) else []
