@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 
 from fieldops.agent.device import Device
+from fieldops.agent.suitability import needs_way
 from fieldops.agent.validation import Verdict, validate
 from fieldops.agent.workers import Worker, WorkerGone, WorkerSaid
 from fieldops.bundles.manifest import Rule
@@ -93,6 +94,27 @@ class Answering:
         return faults
 
     def validate(self, installed: Installed, *, way_back: bool = False) -> Verdict:
+        """Where memory does not hold two, what answers makes way first: the signed rule answers until this is over."""
         # A way back gives way to nobody: it is what others wait for.
         stop = threading.Event() if way_back else self._hurry
-        return self._device.wait_for(validate(self._device, installed, stop, way_back=way_back))
+        unloaded = self._make_way(installed)
+        try:
+            verdict = self._device.wait_for(validate(self._device, installed, stop, way_back=way_back))
+        except BaseException:
+            if unloaded and not self._device.stopping:
+                self.answer(self.slot(installed.model))
+            raise
+        if unloaded and not verdict.ok:
+            self.answer(self.slot(installed.model))
+        return verdict
+
+    def _make_way(self, installed: Installed) -> bool:
+        served = self._device.models.get(installed.model)
+        if served is None or served.worker is None or not needs_way(self._device, installed.manifest):
+            return False
+        before = self._device.registry.version(installed.model, served.version)
+        rule = before.manifest.fallback if before and before.manifest else NO_RULE
+        why = "memory does not hold two workers: the signed rule answers until the checks are over"
+        self._device.save(note=self._device.entry(self._device.actor, "unload", installed.model, served.version, "memory", why))
+        self._device.wait_for(self._device.models.switch(installed.model, None, rule, served.version))
+        return True

@@ -16,13 +16,13 @@ _KEYS: dict[str, dict[str, type]] = {
     "infer": {"port": int},
     "storage": {"quota_bytes": int},
     "sensors": {"root": str},
-    "runtime": {"folder": str},
+    "runtime": {"folder": str, "unload_first": bool},
     "validation": {"latency_samples": int, "probation_s": int, "self_check_s": int},
     "telemetry": {"every_s": int},
     "foreign": {"model": str, "file": str},
     "service": {"kind": str},
 }
-_WORDS = {str: "a text in quotes", int: "a whole number >= 0"}
+_WORDS = {bool: "true or false", str: "a text in quotes", int: "a whole number >= 0"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +39,7 @@ class AgentConfig:
     quota_bytes: int | None = None
     sensors_root: Path = Path("/sys")
     runtime: Path | None = None
+    unload_first: bool = False  # always make way for a candidate; where memory is short it is done anyway
     latency_samples: int = 64
     probation_s: int = 4 * 3600
     self_check_s: int = 600
@@ -75,7 +76,11 @@ def _faults(document: dict[str, Any], lines: list[str], file: str) -> list[Fault
             if kind is None:
                 expected = ", ".join(sorted(_KEYS[table])) + (" or a known table" if not table else "")
                 found.append(Fault(file, line, f"unknown key {key!r}", f"one of {expected}"))
-            elif not isinstance(value, kind) or isinstance(value, bool) or (isinstance(value, int) and value < 0):
+            elif (
+                not isinstance(value, kind)
+                or (isinstance(value, bool) and kind is not bool)
+                or (isinstance(value, int) and value < 0)
+            ):
                 found.append(Fault(file, line, f"{key} = {value!r}", _WORDS[kind]))
     return found
 
@@ -111,6 +116,7 @@ def parse(text: str, file: str) -> AgentConfig:
         quota_bytes=document.get("storage", {}).get("quota_bytes"),
         sensors_root=Path(document.get("sensors", {}).get("root", "/sys")),
         runtime=Path(runtime) if runtime else None,
+        unload_first=document.get("runtime", {}).get("unload_first", False),
         latency_samples=max(64, validation.get("latency_samples", 64)),
         probation_s=validation.get("probation_s", 4 * 3600),
         self_check_s=validation.get("self_check_s", 600),

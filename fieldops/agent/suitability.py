@@ -7,7 +7,7 @@ from dataclasses import replace
 from fieldops.agent.device import Device
 from fieldops.agent.hardware import look
 from fieldops.bundles.manifest import Manifest
-from fieldops.bundles.prechecks import WORKER_BYTES, Condition, refusal, shortfalls, trial_shortfalls
+from fieldops.bundles.prechecks import WORKER_BYTES, Condition, refusal, shortfalls, trial_shortfalls, worker_needs
 from fieldops.slots import Slot
 
 
@@ -42,3 +42,10 @@ def _now(device: Device, slot: Slot | None) -> Condition:
         on_battery=supply.on_battery,
         battery_pct=supply.pct,
     )
+
+
+def needs_way(device: Device, manifest: Manifest | None) -> bool:
+    """Must the worker in service end before the candidate's can start, since memory does not hold both."""
+    if device.config.unload_first or manifest is None:
+        return device.config.unload_first
+    return device.sensors.memory()[1] < worker_needs(manifest)

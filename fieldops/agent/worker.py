@@ -22,6 +22,7 @@ from fieldops.decoding import decoder
 from fieldops.errors import DeviceCannot, FieldopsError, TrustRefused, UsageFault
 
 MEMORY_SLACK_BYTES = 256 << 20  # above what the bundle promises: a leak ends the worker, a measurement never does
+OPEN_FILES = 256
 Reply = tuple[Header, bytes]
 
 
@@ -183,7 +184,11 @@ def _rss() -> int:
 
 
 def _limit(memory_bytes: int | None) -> None:
-    """RLIMIT_DATA above what the interpreter and the runtime hold already."""
+    """RLIMIT_DATA above what the interpreter and the runtime hold already; few open files, since a worker needs none of many."""
+    soft, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    files = OPEN_FILES if most == resource.RLIM_INFINITY else min(OPEN_FILES, most)
+    if soft == resource.RLIM_INFINITY or files < soft:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
     if memory_bytes is None or not sys.platform.startswith("linux"):
         return
     lines = Path("/proc/self/status").read_text("ascii").splitlines()

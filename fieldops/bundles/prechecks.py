@@ -101,7 +101,7 @@ def trial_shortfalls(manifest: Manifest, now: Condition) -> tuple[Shortfall, ...
     """What forbids a trial at this moment: memory, heat, power. Asked again when the trial begins."""
     found: list[Shortfall] = []
     if now.ram_available_bytes is not None:
-        needed, there = WORKER_BYTES + _worker_bytes(manifest), now.ram_available_bytes + now.ram_freed_bytes
+        needed, there = worker_needs(manifest), now.ram_available_bytes + now.ram_freed_bytes
         if there < needed:
             found.append(
                 Shortfall("memory", f"{needed} bytes of memory for its worker", f"{there} available", "end what else runs there")
@@ -121,9 +121,9 @@ def trial_shortfalls(manifest: Manifest, now: Condition) -> tuple[Shortfall, ...
     return tuple(found)
 
 
-def _worker_bytes(manifest: Manifest) -> int:
-    """What it was measured to take, where that was told; else nothing is held against it."""
-    return sum(tier.memory_bytes or 0 for tier in manifest.tiers)
+def worker_needs(manifest: Manifest) -> int:
+    """Bytes: a bare worker, and what its tiers were measured to take, where that was told."""
+    return WORKER_BYTES + sum(tier.memory_bytes or 0 for tier in manifest.tiers)
 
 
 def refusal(manifest: Manifest, found: tuple[Shortfall, ...]) -> DeviceCannot | None:

@@ -1,0 +1,58 @@
+"""Where memory does not hold two workers: the one in service makes way, and the signed rule answers meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from fieldops.errors import DeviceCannot
+from tests.agent.conftest import Agent, Laptop, Load
+
+
+def small(root: Path) -> str:
+    """A control group of 200 MB of which 40 MB are left."""
+    (root / "fs" / "cgroup").mkdir(parents=True)
+    (root / "fs" / "cgroup" / "memory.max").write_text(f"{200 << 20}\n", "ascii")
+    (root / "fs" / "cgroup" / "memory.current").write_text(f"{160 << 20}\n", "ascii")
+    return f'[sensors]\nroot = "{root}"\n'
+
+
+@pytest.mark.parametrize("how", ["told", "measured"])
+def test_the_worker_in_service_makes_way_and_nobody_is_left_without_an_answer(
+    make_device: Callable[..., Agent], make_laptop: Callable[..., Laptop], images: tuple[Any, Any], tmp_path: Path, how: str
+) -> None:
+    device = make_device("[runtime]\nunload_first = true\n" if how == "told" else small(tmp_path)).start()
+    laptop = make_laptop()
+    laptop.enrol(device)
+    for version in ("1.1.0", "2.0.0-bad"):
+        laptop.stage(device, f"digits@{version}")
+        with Load(device, images[0]) as load:
+            load.until("1.0.0")
+            if version == "1.1.0":
+                laptop.activate(device, version)
+                load.until(version)
+                laptop.revert(device)
+            else:
+                with pytest.raises(DeviceCannot) as refused:
+                    laptop.activate(device, version)
+                assert refused.value.reason == "validation_failed"
+            load.until("1.0.0", 200)
+        assert load.failures == []
+        assert load.routes["rule"] > 0
+        assert load.routes["core"] > 0
+    unloads = [each for each in device.get("/v1/journal")["entries"] if each["action"] == "unload"]
+    assert [each["version"] for each in unloads] == ["1.0.0", "1.1.0", "1.0.0"]
+    assert "the signed rule answers" in unloads[0]["detail"]
+
+
+def test_a_worker_may_hold_few_files_open_and_only_so_much_memory(device: Agent) -> None:
+    assert device.process is not None
+    workers = [each for each in psutil.Process(device.process.pid).children() if "worker" in each.cmdline()]
+    (worker,) = workers
+    limits = Path(f"/proc/{worker.pid}/limits").read_text("ascii")
+    assert next(line for line in limits.splitlines() if line.startswith("Max open files")).split()[3:5] == ["256", "256"]
+    assert "unlimited" not in next(line for line in limits.splitlines() if line.startswith("Max data size"))[:40]
