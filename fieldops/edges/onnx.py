@@ -28,6 +28,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+# ONNX Runtime 1.32 else makes a device id under ~/.cache and reports to its vendor once there is a network. Read at its import.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_state
 

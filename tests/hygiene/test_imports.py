@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -49,3 +51,20 @@ def test_the_agents_long_lived_process_stays_small() -> None:
 def test_the_laptop_side_imports_no_posix_only_module(module: str) -> None:
     code = f"import sys\nfor name in ('fcntl', 'pwd', 'grp', 'termios', 'resource'): sys.modules[name] = None\nimport {module}"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60, capture_output=True)
+
+
+def test_running_a_model_reports_to_nobody_and_leaves_no_device_id(tmp_path: Path) -> None:
+    code = (
+        "from pathlib import Path\n"
+        "from fieldops.deadline import Deadline\n"
+        "from fieldops.edges.clock import SystemClock\n"
+        "from fieldops.edges.onnx import OnnxRunner\n"
+        "from fieldops.wiring import data_dir\n"
+        "model = data_dir('sample_fleet') / 'digits' / '1.0.0' / 'core.onnx'\n"
+        "OnnxRunner().measure(model, samples=64, warmup=4, deadline=Deadline.after(60, SystemClock().monotonic))"
+    )
+    home = tmp_path / "home"
+    home.mkdir()
+    environment = {**os.environ, "HOME": str(home), "XDG_CACHE_HOME": str(home / "cache")}
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60, env=environment)
+    assert list(home.rglob("*")) == []
