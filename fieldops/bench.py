@@ -10,7 +10,7 @@ by its ratio; a throttled run, or a kernel that is too far off, makes two runs "
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
@@ -134,6 +134,23 @@ def summarise(
     )
 
 
+WORTH_IT = 0.9  # of the time with fewer: less is not worth a core that others could use
+
+
+def thread_counts(cores: int) -> tuple[int, ...]:
+    """Those worth trying: powers of two up to the cores."""
+    return tuple(count for count in (1, 2, 4, 8, 16) if count <= max(1, cores))
+
+
+def fewest_threads(median_ms: Mapping[int, float]) -> int:
+    """The number of threads to use: more only where it takes at most WORTH_IT of the time with the fewer that were best."""
+    best = min(median_ms)
+    for count in sorted(median_ms):
+        if median_ms[count] <= WORTH_IT * median_ms[best]:
+            best = count
+    return best
+
+
 def baseline_of(result: BenchResult, measured_at: float) -> BenchBaseline:
     """What a device keeps of a run. measured_at: Unix seconds."""
     return BenchBaseline(
@@ -142,6 +159,7 @@ def baseline_of(result: BenchResult, measured_at: float) -> BenchBaseline:
         p90_ms=result.p90_ms,
         kernel_ms=result.kernel_ms,
         measured=measured_at,
+        threads=result.threads,
         served_p50_ms=result.served_p50_ms,
     )
 

@@ -122,13 +122,14 @@ class Disarm(_Step, frozen=True, kw_only=True, tag="Disarm"):
     model: str
 
 
-class Bench(_Step, frozen=True, kw_only=True, tag="Bench"):
+class Bench(_Step, frozen=True, kw_only=True, tag="Bench", omit_defaults=True):
     """Measure a version on the device. Loads it, so policy may forbid it while serving."""
 
     model: str
     samples: int = 256  # 64..100000; p99 needs 662
     warmup: int = 50
     save_baseline: bool = False
+    tune: bool = False  # first find the number of threads that is fastest here; kept with the baseline
 
 
 class Adopt(_Step, frozen=True, kw_only=True, tag="Adopt"):
@@ -248,7 +249,7 @@ def _describe_care(step: Care) -> str:
         case Disarm():
             return f"disarm {step.model}"
         case Bench():
-            return f"benchmark {step.model}, {step.samples} samples"
+            return f"benchmark {step.model}, {step.samples} samples{', and find its number of threads' * step.tune}"
 
 
 def undo_of(step: Step, *, previous: str | None) -> str:

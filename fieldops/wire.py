@@ -331,6 +331,8 @@ class BenchResult(_Message, frozen=True, kw_only=True):
     energy_j: float | None = None  # per inference
     accuracy: float | None = None
     runtime: str = ""
+    threads: int = 1  # in which each graph ran
+    tuned: dict[str, float] = {}  # number of threads -> median milliseconds, where they were compared
     served_p50_ms: float | None = None  # of requests that took the way of a program's; p50_ms is of a tight loop
     baseline: BenchBaseline | None = None
 
@@ -343,6 +345,7 @@ class BenchBaseline(_Message, frozen=True, kw_only=True):
     p90_ms: float | None
     kernel_ms: float
     measured: float  # Unix seconds
+    threads: int = 1  # what its workers are given
     served_p50_ms: float | None = None  # what the figures of serving are compared with; None: not measured
 
 

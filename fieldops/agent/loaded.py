@@ -129,10 +129,13 @@ def _named(name: str, value: Array) -> dict[str, Any]:
 class Loaded:
     """rss_before: resident bytes before anything of the bundle was read."""
 
-    def __init__(self, folder: Path, manifest: Manifest, golden: Path | None, rss_before: int, *, foreign: bool) -> None:
+    def __init__(
+        self, folder: Path, manifest: Manifest, golden: Path | None, rss_before: int, *, foreign: bool, threads: int = 1
+    ) -> None:
         start = time.perf_counter()
         self._folder = folder
         self._foreign = foreign
+        self._threads = threads
         self.rss_before = rss_before
         self._declared = manifest
         self._cascade = self._fresh()
@@ -153,8 +156,8 @@ class Loaded:
 
     def _fresh(self) -> Cascade:
         if self._foreign:
-            return Cascade.of_file(self._folder / self._declared.tiers[0].file, self._declared.model)
-        return Cascade.load(self._folder, self._declared)
+            return Cascade.of_file(self._folder / self._declared.tiers[0].file, self._declared.model, threads=self._threads)
+        return Cascade.load(self._folder, self._declared, threads=self._threads)
 
     def _observed(self) -> Observer | None:
         if self.manifest.sketch is None:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import threading
 
 from msgspec.structs import replace
 
 from fieldops.agent.device import Device
 from fieldops.agent.figures import percentile
+from fieldops.agent.hardware import look
 from fieldops.agent.records import done
-from fieldops.agent.workers import Worker, WorkerGone, WorkerSaid
-from fieldops.bench import Measured, baseline_of, summarise
+from fieldops.agent.workers import Load, Worker, WorkerGone, WorkerSaid
+from fieldops.bench import Measured, baseline_of, fewest_threads, summarise, thread_counts
 from fieldops.edges.registry import Change, Installed
 from fieldops.errors import DeviceCannot
 from fieldops.steps import Bench
@@ -22,6 +24,7 @@ SAMPLES = (64, 100_000)
 MOST_WARMUP = 10_000_000
 SERVED = 48  # requests for the served baseline,
 UNSTEADY = 8  # the first of which do not count,
+TUNING = 128  # requests for each number of threads
 PAUSE_S = 0.004  # each after a pause in which the caches see other work
 CALL_S = 60.0
 
@@ -43,7 +46,12 @@ def run_bench(
     device.save(record=replace(record, phase="measuring"), note=note)
     before = device.sensors.heat()
     try:
-        measured, accuracy, served = device.wait_for(_measure(device, installed, step, hurry))
+        load, tuned = device.models.load(installed), {}
+        if step.tune:
+            hardware = look(device)
+            tuned = device.wait_for(_tune(load, thread_counts(hardware.cores if hardware else 1), hurry))
+            load = dataclasses.replace(load, threads=fewest_threads(tuned))
+        measured, accuracy, served = device.wait_for(_measure(load, step, hurry))
     except (WorkerGone, WorkerSaid, TimeoutError) as error:
         if hurry.is_set():
             raise DeviceCannot(
@@ -65,7 +73,7 @@ def run_bench(
         accuracy=accuracy,
         baseline=device.registry.baseline(step.model, installed.version),
     )
-    return replace(result, served_p50_ms=served)
+    return replace(result, served_p50_ms=served, threads=load.threads, tuned={str(count): ms for count, ms in tuned.items()})
 
 
 def _save(device: Device, record: StepRecord, step: Bench, result: BenchResult) -> None:
@@ -73,7 +81,14 @@ def _save(device: Device, record: StepRecord, step: Bench, result: BenchResult) 
         if step.save_baseline:
             change.baseline(step.model, baseline_of(result, device.now()))
 
-    device.save(record=done(record, device.now(), bench=result, version=result.version), also=[keep])
+    device.save(record=done(record, device.now(), message=_told(result), bench=result, version=result.version), also=[keep])
+
+
+def _told(result: BenchResult) -> str:
+    if not result.tuned:
+        return f"p50 {result.p50_ms:.3f} ms"
+    tried = ", ".join(f"{count}: {ms:.3f} ms" for count, ms in result.tuned.items())
+    return f"{result.threads} of its threads from the next start of a worker on (median by number of threads {tried})"
 
 
 async def served_p50(worker: Worker, n: int = SERVED) -> float:
@@ -99,10 +114,24 @@ async def _give_way(worker: Worker, hurry: threading.Event) -> None:
     worker.kill()
 
 
-async def _measure(
-    device: Device, installed: Installed, step: Bench, hurry: threading.Event
-) -> tuple[Measured, float | None, float]:
-    worker = await Worker.start(device.models.load(installed))
+async def _tune(load: Load, counts: tuple[int, ...], hurry: threading.Event) -> dict[int, float]:
+    """Median milliseconds by number of threads, each in a worker of its own, one after the other."""
+    taken: dict[int, float] = {}
+    for threads in counts:
+        if hurry.is_set():
+            raise WorkerGone("given up for a revert")
+        worker = await Worker.start(dataclasses.replace(load, threads=threads))
+        try:
+            await worker.call({"op": "latency", "n": UNSTEADY}, within_s=CALL_S)
+            found, _ = await worker.call({"op": "latency", "n": TUNING}, within_s=CALL_S)
+        finally:
+            await worker.stop()
+        taken[threads] = percentile(sorted(found["ms"]), 0.5)
+    return taken
+
+
+async def _measure(load: Load, step: Bench, hurry: threading.Event) -> tuple[Measured, float | None, float]:
+    worker = await Worker.start(load)
     watch = asyncio.ensure_future(_give_way(worker, hurry))
     try:
         found, _ = await worker.call({"op": "measure", "samples": step.samples, "warmup": step.warmup}, within_s=BENCH_S)

@@ -63,6 +63,8 @@ class Models:
     def load(self, installed: Installed) -> Load:
         """What a worker for this version loads; the files' digests are checked again there."""
         manifest = installed.manifest
+        baseline = self._registry.baseline(installed.model, installed.version)
+        threads = baseline.threads if baseline else 1
         if installed.channel == "":
             return Load(
                 folder=self._kept(installed) or self._home.root / "foreign",
@@ -71,6 +73,7 @@ class Models:
                 golden=None,
                 memory_bytes=None,
                 manifest=manifest,
+                threads=threads,
             )
         golden = self._home.golden(manifest.task) if manifest else None
         tuning = tuning_of(self._registry, installed.model, installed.version)
@@ -83,6 +86,7 @@ class Models:
             manifest=None,
             temperatures=tuning.temperatures,
             threshold=settings_of(self._registry, installed.model).threshold,
+            threads=threads,
         )
 
 

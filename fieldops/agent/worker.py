@@ -103,7 +103,9 @@ class _Bundle:
         folder = Path(header["folder"])
         manifest = msgspec.convert(header["manifest"], Manifest) if header.get("manifest") else _manifest(folder)
         golden = Path(header["golden"]) if header.get("golden") else None
-        self._loaded = Loaded(folder, manifest, golden, before, foreign=bool(header.get("manifest")))
+        self._loaded = Loaded(
+            folder, manifest, golden, before, foreign=bool(header.get("manifest")), threads=int(header.get("threads", 1))
+        )
         self._tune(header, b"")
         return {"load_ms": self._loaded.load_ms}, b""
 

@@ -50,6 +50,7 @@ class Load:
     manifest: Manifest | None = None
     temperatures: dict[str, float] = field(default_factory=dict)  # of this device, by tier
     threshold: float | None = None  # None: the signed one
+    threads: int = 1
 
     def header(self) -> Header:
         return {
@@ -60,6 +61,7 @@ class Load:
             "manifest": msgspec.to_builtins(self.manifest) if self.manifest else None,
             "temperatures": self.temperatures,
             "threshold": self.threshold,
+            "threads": self.threads,
         }
 
 

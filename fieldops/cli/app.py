@@ -33,7 +33,7 @@ VERBS: dict[str, str] = {
     "device": "The inventory: list, add, remove, discover, trust, enrol, show.",
     "kit": "What a device without internet installs its agent from: build, check.",
     "resources": "CPU, memory, disk, temperature and answers of devices.",
-    "models": "Which model versions devices run, hold, and could go back to; prune, tiers, recalibrate, disarm.",
+    "models": "Which model versions devices run, hold, and could go back to; prune, tiers, recalibrate, disarm, tune.",
     "drift": "Whether the data or the hardware changed, with the evidence.",
     "samples": "Unusual inputs that devices kept: pull, label.",
     "logs": "What the agent logged, or did by itself.",
@@ -147,6 +147,8 @@ Home = Annotated[
 def fieldops(
     context: typer.Context,
     home: Home = None,
+    ascii_only: Annotated[bool, typer.Option("--ascii", help="Console: draw with plain characters only.")] = False,
+    no_color: Annotated[bool, typer.Option("--no-color", help="Console: no colours, as with NO_COLOR=1.")] = False,
     version: Annotated[bool, typer.Option("--version", "-V", help="Print the version.")] = False,
 ) -> int:
     """See, benchmark, sideload and roll back models on devices in the field, and prove what was done. Works offline."""
@@ -160,7 +162,7 @@ def fieldops(
         return 0
     from fieldops.tui.app import run as console
 
-    return console(home)
+    return console(home, ascii_only=ascii_only, no_color=no_color)
 
 
 def run() -> None:

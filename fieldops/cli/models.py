@@ -1,4 +1,4 @@
-"""`fieldops models DEVICE...`, and what looks after models on a device: `models prune|tiers|recalibrate|disarm`."""
+"""`fieldops models DEVICE...`, and what looks after models on a device: `models prune|tiers|recalibrate|disarm|tune`."""
 
 from __future__ import annotations
 
@@ -221,6 +221,26 @@ def disarm(
     from fieldops.steps import Disarm
 
     step = Disarm(model=model)
+    call = Call.of(context, json=json, timeout=timeout)
+    return care(call, device, lambda _: step, dry_run=dry_run, yes=yes, reason=reason, ticket=ticket)
+
+
+@app.command()
+def tune(
+    context: typer.Context,
+    device: DeviceArg,
+    model: ModelArg,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    reason: Reason = "",
+    ticket: Ticket = "",
+    json: Json = False,
+    timeout: Timeout = 300.0,
+) -> int:
+    """Measure which number of threads is fastest on a device, and keep it with its baseline."""
+    from fieldops.steps import Bench
+
+    step = Bench(model=model, save_baseline=True, tune=True)
     call = Call.of(context, json=json, timeout=timeout)
     return care(call, device, lambda _: step, dry_run=dry_run, yes=yes, reason=reason, ticket=ticket)
 

@@ -12,6 +12,7 @@ import httpx
 import msgspec
 import pytest
 
+from fieldops.bench import fewest_threads, thread_counts
 from fieldops.errors import DeviceCannot
 from fieldops.steps import Bench, Stage
 from fieldops.wire import MetadataUpload, b64
@@ -100,6 +101,17 @@ def test_a_benchmark_keeps_a_baseline_that_the_serving_figures_show(device: Agen
     (serving,) = device.get("/v1/resources")["serving"]
     assert record.bench.served_p50_ms is not None
     assert serving["baseline_p50_ms"] == record.bench.served_p50_ms
+
+
+def test_the_number_of_threads_is_measured_kept_and_used_from_then_on(device: Agent, laptop: Laptop) -> None:
+    record = laptop.do(device, Bench(model="digits", samples=64, save_baseline=True, tune=True))
+    assert record.bench is not None
+    cores = device.get("/v1/resources")["hardware"]["cores"]
+    assert sorted(record.bench.tuned, key=int) == [str(count) for count in thread_counts(cores)]
+    assert record.bench.threads == fewest_threads({int(count): ms for count, ms in record.bench.tuned.items()})
+    again = laptop.do(device, Bench(model="digits", samples=64))
+    assert again.bench is not None
+    assert (again.bench.threads, again.bench.tuned) == (record.bench.threads, {})
 
 
 def test_an_upload_goes_on_where_it_was_cut_and_takes_only_what_was_named(device: Agent, laptop: Laptop) -> None:

@@ -20,8 +20,10 @@ from fieldops.bench import (
     compare,
     discarded,
     fewest_samples,
+    fewest_threads,
     percentile,
     summarise,
+    thread_counts,
 )
 from fieldops.wire import BenchResult
 
@@ -129,3 +131,10 @@ def test_what_cannot_be_compared_is_not(now: BenchResult, reason: str) -> None:
 
 def test_an_earlier_throttled_run_is_no_measure() -> None:
     assert "earlier" in compare(result(), result(throttled=True)).reason
+
+
+def test_more_threads_only_where_they_are_worth_a_core() -> None:
+    assert fewest_threads({1: 1.0, 2: 0.95, 4: 0.91}) == 1
+    assert fewest_threads({1: 1.0, 2: 0.6, 4: 0.58}) == 2
+    assert fewest_threads({1: 1.0, 2: 0.95, 4: 0.5}) == 4
+    assert (thread_counts(0), thread_counts(3), thread_counts(4)) == ((1,), (1, 2), (1, 2, 4))
