@@ -268,6 +268,7 @@ class Cable:
         self._lock = threading.Lock()
         self._swallow = threading.Event()
         self.pulled = 0
+        self.stalled = threading.Event()  # set: nothing passes until it is cleared
         self.carried_out = 0
         self.carried_back = 0
         self._threads = [threading.Thread(target=self._accept, daemon=True)]
@@ -290,6 +291,7 @@ class Cable:
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
+        self.stalled.clear()
         self.pull()
         for thread in self._threads:
             thread.join()
@@ -318,6 +320,8 @@ class Cable:
                     self._swallow.clear()
                     self.pull()
                     break
+                while self.stalled.is_set():
+                    threading.Event().wait(0.02)
                 if answers:
                     self.carried_back += len(data)
                 else:

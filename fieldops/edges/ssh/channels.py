@@ -189,10 +189,16 @@ class Connection:
     def _watch(self) -> None:
         """Ask for a sign of life after silence; close everything when none comes. Any byte counts as one."""
         asking: threading.Thread | None = None
+        heard, silence, looked = self._sock.heard_at, 0.0, self.monotonic()
         while not self._ending.wait(_TICK_S):
             if not self._transport.is_active():
                 return
-            silence = self.monotonic() - self._sock.heard_at
+            now = self.monotonic()
+            # a laptop that slept or was too busy to look has not listened either: only ticks of ours count as silence
+            silence += min(now - looked, 2 * _TICK_S)
+            looked = now
+            if self._sock.heard_at != heard:
+                heard, silence = self._sock.heard_at, min(now - self._sock.heard_at, 2 * _TICK_S)
             if silence > SILENCE_S:
                 self._abort(f"nothing was heard for {silence:.0f} s")
                 return

@@ -13,6 +13,7 @@ import os
 import re
 import shlex
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -328,8 +329,12 @@ class Download:
                 file.truncate(offset)
                 self._receive(file, offset, size, digest, deadline, progress)
                 file.flush()
-                os.fsync(file.fileno())
-            self._compare(part, digest.hexdigest(), deadline)
+                with ThreadPoolExecutor(1) as beside:  # the device hashes while our disk syncs
+                    theirs = beside.submit(self._theirs, deadline)
+                    os.fsync(file.fileno())
+            if theirs.result() != digest.hexdigest():
+                part.unlink()
+                raise self._damaged()
             part.replace(self._local)
             sync_folder(self._local.parent)
         return Copied(size, digest.hexdigest(), offset, size - offset)
@@ -367,11 +372,9 @@ class Download:
                 self._link.check_whole(channel)
                 raise self._damaged()
 
-    def _compare(self, part: Path, sha256: str, deadline: Deadline) -> None:
+    def _theirs(self, deadline: Deadline) -> str:
         done = self._link.run(f"{_HASH}hash {shlex.quote(self._remote)}", deadline)
-        if done.out.decode("ascii", "replace").strip() != sha256:
-            part.unlink()
-            raise self._damaged()
+        return done.out.decode("ascii", "replace").strip()
 
     def _damaged(self) -> DeviceCannot:
         return DeviceCannot(
