@@ -20,6 +20,7 @@ from fieldops.cli.documents import (
     Logs,
     ModelsReport,
     Plan,
+    Pulled,
     ResourcesReport,
     RunbookRun,
 )
@@ -67,6 +68,20 @@ class Script:
         done = Done(ran.returncode, ran.stdout, ran.stderr)
         assert done.code == code, f"{done.out}\n{done.err}"
         return done.document()
+
+
+def test_tiers_are_set_and_kept_inputs_are_pulled(script: Script) -> None:
+    done = script("models", "tiers", "meter-01", "digits", "--hottest", "70", "--yes")
+    assert isinstance(done, Changed)
+    assert done.devices[0].records[0].message.startswith("large model rests from 70 °C; before: ")
+    wrong = script("models", "tiers", "meter-01", "digits", "--threshold", "2", "--yes", code=2)
+    assert isinstance(wrong, ErrorDoc)
+    pulled = script("samples", "pull", "meter-01", "digits")
+    assert isinstance(pulled, Pulled)
+    assert (pulled.unreadable, pulled.new) == (0, pulled.unlabelled)
+    unlabelled = script("models", "recalibrate", "meter-01", "digits", "--yes", code=2)
+    assert isinstance(unlabelled, ErrorDoc)
+    assert unlabelled.reason == "no_labels"
 
 
 def test_what_nobody_goes_back_to_is_pruned_through_the_gate(script: Script) -> None:
