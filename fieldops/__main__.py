@@ -19,8 +19,10 @@ def main() -> None:
         sys.argv = ["fieldops-agent", *words[1:]]
         agent()
         return
-    if not words or (len(words) == 2 and words[0] == "--home"):
-        sys.exit(_console(words[1] if words else None))
+    asked = _console_words(words)
+    if asked is not None:
+        home, ascii_only, no_color = asked
+        sys.exit(_console(home, ascii_only=ascii_only, no_color=no_color))
     import gc
 
     gc.set_threshold(20_000, 20, 20)  # imports make objects that stay: looking through them every 700 is a tenth of the start
@@ -29,7 +31,24 @@ def main() -> None:
     run()
 
 
-def _console(home: str | None) -> int:
+def _console_words(words: list[str]) -> tuple[str | None, bool, bool] | None:
+    """(home, --ascii, --no-color); None where there is a verb, or anything else for the command line to judge."""
+    home: str | None = None
+    flags: set[str] = set()
+    rest = iter(words)
+    for word in rest:
+        if word == "--home":
+            home = next(rest, None)
+            if home is None:
+                return None
+        elif word in {"--ascii", "--no-color"}:
+            flags.add(word)
+        else:
+            return None
+    return home, "--ascii" in flags, "--no-color" in flags
+
+
+def _console(home: str | None, *, ascii_only: bool, no_color: bool) -> int:
     """Started without the command line: typer's import takes a good part of the time to the first paint.
 
     Nothing is collected until the first frame stands (tui.app thaws it): what start-up makes stays for good, and looking
@@ -43,7 +62,7 @@ def _console(home: str | None) -> int:
 
         from fieldops.tui.app import run as console
 
-        return console(Path(home) if home is not None else None)
+        return console(Path(home) if home is not None else None, ascii_only=ascii_only, no_color=no_color)
     except BaseException as error:  # noqa: BLE001 - handed on to the outermost boundary, which is loaded only when needed
         from fieldops.cli.diagnostics import ended
 

@@ -54,6 +54,11 @@ class FieldopsError(Exception):
         return self
 
 
+def next_step_of(error: FieldopsError) -> str:
+    """With the device's name where a device, which does not know how it is called here, wrote DEVICE."""
+    return error.next_step.replace("DEVICE", error.device) if error.device else error.next_step
+
+
 @dataclass(frozen=True, slots=True)
 class Fault:
     """One fault of a file that people write. line counts from 1; None where the format has no lines."""

@@ -9,7 +9,7 @@ import typer
 from fieldops.cli.call import Call, Json, Timeout, device_names, group
 from fieldops.cli.diagnostics import tell
 from fieldops.cli.output import document, instant, line, span, table
-from fieldops.errors import CheckFailed
+from fieldops.errors import CheckFailed, FieldopsError
 
 if TYPE_CHECKING:
     from fieldops.audit.entry import Entry
@@ -102,8 +102,9 @@ def verify(context: typer.Context, json: Json = False) -> int:
         )
     else:
         line(f"{report.size} entries, root {report.root}")
+        names = _names(call)
         for witness in report.witnesses:
-            line(f"  cosigned by {witness}")
+            line(f"  cosigned by {_witness(witness, names)}")
         if report.unchecked:
             line(f"  {report.unchecked} cosignatures by keys this laptop does not know were not checked")
         for problem in report.problems:
@@ -112,6 +113,21 @@ def verify(context: typer.Context, json: Json = False) -> int:
     if not report.ok and not json:
         tell("next: keep audit.db as evidence and compare it with the central store's copy")
     return 0 if report.ok else CheckFailed.exit_code
+
+
+def _names(call: Call) -> dict[str, str]:
+    """Id -> name; empty when the inventory cannot be read, which is no fault of the log."""
+    try:
+        return {entry.id: entry.name for entry in call.laptop.inventory().devices if entry.id}
+    except FieldopsError:
+        return {}
+
+
+def _witness(text: str, names: dict[str, str]) -> str:
+    """`device:<id> up to N` as a person reads it."""
+    who, _, size = text.partition(" up to ")
+    kind, _, id_ = who.partition(":")
+    return f"{names.get(id_, f'{kind} {id_[:8]}')}, up to entry {size}"
 
 
 @app.command()

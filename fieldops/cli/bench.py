@@ -12,7 +12,7 @@ from fieldops.cli.call import Call, DeviceArg, Json, Reason, Ticket, Timeout, Ye
 from fieldops.cli.diagnostics import agreed, need_person, progress_of, tell
 from fieldops.cli.documents import BenchComparison, BenchList, BenchRecord, BenchRun, ComparedRow
 from fieldops.cli.output import document, instant, line, number, pairs, table, yes
-from fieldops.errors import CheckFailed, UsageFault
+from fieldops.errors import CheckFailed, DeviceCannot, UsageFault
 from fieldops.wire import BenchResult
 
 app = group()
@@ -69,7 +69,15 @@ def baseline(
     need_person(yes=yes, dry_run=False)
     call = Call.of(context, json=json, timeout=timeout)
     name, result = _on_device(call, device, model, samples=samples, save=True, yes=yes, reason=reason, ticket=ticket)
-    return _show(call, name, result, gate=False)
+    code = _show(call, name, result, gate=False)
+    if not json:
+        tell(f"{name} keeps this as the baseline of {result.model} {result.version}")
+        if result.throttled:
+            tell(
+                f"it was throttled meanwhile, so later runs will be `not comparable`: cool it, then `fieldops bench baseline {name}"
+                f" {result.model}` again"
+            )
+    return code
 
 
 def _on_device(
@@ -105,7 +113,16 @@ def _local(context: typer.Context, file: Path, *, samples: int, json: bool, time
     from fieldops.operations import benchmark
 
     call = Call.of(context, json=json, timeout=timeout)
-    result = call.run(lambda: benchmark.local(call.laptop.runner, file, samples, call.deadline()))
+    try:
+        result = call.run(lambda: benchmark.local(call.laptop.runner, file, samples, call.deadline()))
+    except DeviceCannot as error:
+        if error.reason != "model_unloadable":
+            raise
+        raise UsageFault(
+            f"{error.message}",
+            reason="bad_model",
+            next_step="give an ONNX model that this laptop's ONNX Runtime can load",
+        ) from error
     return _show(call, "local", result, gate=False)
 
 
@@ -135,7 +152,7 @@ def _show(call: Call, device: str, result: BenchResult, *, gate: bool) -> int:
 def _figures(device: str, result: BenchResult) -> None:
     pairs(
         [
-            ("device", device),
+            ("device", device if device != "local" else "this laptop"),
             ("model", f"{result.model} {result.version}".strip()),
             ("samples", result.samples),
             ("cold start", number(result.cold_ms, 2, " ms")),

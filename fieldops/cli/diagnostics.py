@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from fieldops.cli.output import ReaderGone, clean, document, flush
-from fieldops.errors import Cancelled, FieldopsError, StorageFault, UsageFault, gravest
+from fieldops.errors import Cancelled, FieldopsError, StorageFault, UsageFault, gravest, next_step_of
 
 if TYPE_CHECKING:
     from typer.exceptions import TyperException
@@ -64,7 +64,7 @@ def report(error: FieldopsError, *, as_json: bool) -> None:
         return
     tell(str(error))
     if error.next_step:
-        tell(f"next: {error.next_step}")
+        tell(f"next: {next_step_of(error)}")
 
 
 def report_all(errors: Iterable[FieldopsError]) -> int:

@@ -110,7 +110,7 @@ def _finite(value: float) -> float | None:
 
 def _shifted(feature: FeatureShift) -> str:
     """Above the threshold once is no shift yet: two of three windows decide."""
-    return "yes" if feature.shifted else "not yet" if feature.statistic > feature.threshold else "no"
+    return "yes" if feature.shifted else "once" if feature.newest.fires else "no"
 
 
 def _print(outcomes: list[Outcome[list[Diagnosis]]]) -> None:
@@ -132,13 +132,14 @@ def _print(outcomes: list[Outcome[list[Diagnosis]]]) -> None:
             line(f"  {evidence}")
         if len(outcomes) == 1 and each.features:
             table(
-                ("  QUANTITY", "SHIFT", "THRESHOLD", "SHIFTED"),
+                ("  QUANTITY", "SHIFT", "THRESHOLD", "OUT OF RANGE", "SHIFTED"),
                 [
                     (
                         f"  {feature.name}",
                         number(feature.statistic, 4),
-                        number(feature.threshold, 4),
-                        "yes" if feature.shifted else "no",
+                        number(_finite(feature.threshold), 4),
+                        f"{feature.newest.strays:.0%}",
+                        _shifted(feature),
                     )
                     for feature in each.features
                 ],

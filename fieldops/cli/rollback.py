@@ -65,6 +65,9 @@ def rollback(
 
     plans = call.on_each(entries, plan)
     only_failure(plans)
+    planned = plans[0].value
+    if planned is not None and planned.from_version == planned.to_version:
+        tell(f"{device}: {planned.to_version} answers already; going back to it checks it once more and changes nothing else")
     if dry_run:
         if json:
             document(Plan(devices=plan_documents(gate, plans)))

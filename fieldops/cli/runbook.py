@@ -228,8 +228,6 @@ def _go_on(call: Call, run: str, params: dict[str, str], *, words: Words) -> int
         document(_document(report))
     else:
         _print(report)
-        if report.outcome is None:
-            tell(f"next: fieldops runbook resume {run}")
     return report.exit_code if report.outcome is not None else Cancelled.exit_code
 
 
@@ -300,4 +298,4 @@ def _print(report: RunReport) -> None:
     )
     if report.failed is not None:
         line(f"  why: {report.failed.message or report.failed.reason}")
-    line(f"outcome: {report.outcome or 'not over; go on with `fieldops runbook resume`'}")
+    line(f"outcome: {report.outcome or f'not over; go on with `fieldops runbook resume {report.run}`'}")

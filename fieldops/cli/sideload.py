@@ -132,12 +132,14 @@ def _sources(call: Call, paths: list[str] | None, bundle: str, *, accept_expired
     refusal: TrustRefused | None = None
     media = call.laptop.media.find()
     found: list[tuple[bool, Source]] = []
+    refs: set[str] = set()
     for medium in media:
         try:
             offered = call.run(partial(call.laptop.trust.candidates, medium, call.deadline()))
         except TrustRefused as error:
             refusal = error
             continue
+        refs |= {each.ref for each in offered}
         mine = [each for each in offered if each.ref == bundle]
         if mine:
             found.append((any(not each.reason for each in mine), medium))
@@ -150,7 +152,8 @@ def _sources(call: Call, paths: list[str] | None, bundle: str, *, accept_expired
     raise UsageFault(
         f"no medium offers {bundle} ({looked_at})",
         reason="unknown_bundle",
-        next_step="plug in the right stick (`fieldops stick list`), or name its folder with --from",
+        next_step=(f"there are: {', '.join(sorted(refs))}; or " if refs else "")
+        + "plug in the right stick, or name its folder with --from",
     )
 
 

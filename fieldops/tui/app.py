@@ -20,7 +20,7 @@ from textual.color import Color
 from textual.filter import LineFilter, NoColor
 from textual.message import Message
 
-from fieldops.errors import Fault, FieldopsError, StoreFault, UsageFault
+from fieldops.errors import Fault, FieldopsError, StoreFault, UsageFault, next_step_of
 from fieldops.tui.commands import BY_ID, COMMANDS, EVERYWHERE, Command, bindings, by_word
 from fieldops.tui.glyphs import ASCII, Glyphs, glyphs_for, to_ascii
 from fieldops.tui.jobs import Bug, Job, Jobs
@@ -90,6 +90,7 @@ class Console(App[int], inherit_bindings=False):
         self.sync_state: SyncStatus | None = None
         self.store_state = ""  # what the last try to reach the central store gave
         self.inventory_read = False
+        self.inventory_fault: FieldopsError | None = None
         self.actor = ""
         self.history: list[tuple[float, str, str]] = []
         self._theme_folders = theme_folders
@@ -162,13 +163,18 @@ class Console(App[int], inherit_bindings=False):
         site = self.site
 
         def read(inventory: Inventory) -> None:
-            self.inventory_read = True
+            self.inventory_read, self.inventory_fault = True, None
             self._names = {entry.id: entry.name for entry in inventory.devices if entry.id}
             self.store.set_inventory(inventory)
             self.poller.set_inventory(inventory)
             self._tick()
 
-        self.jobs.start(Job(""), lambda _job: site.inventory(), read, self.tell_error)
+        def failed(error: FieldopsError) -> None:
+            self.inventory_fault = error
+            self.tell_error(error)
+            self._tick()
+
+        self.jobs.start(Job(""), lambda _job: site.inventory(), read, failed)
 
     def on_delivered(self, message: Delivered) -> None:
         message.stop()
@@ -178,7 +184,7 @@ class Console(App[int], inherit_bindings=False):
     def _tick(self) -> None:
         sights, _changed = self.store.drain()
         fleet = self.screen_stack[0]
-        if isinstance(fleet, FleetScreen) and self.inventory_read:
+        if isinstance(fleet, FleetScreen) and (self.inventory_read or self.inventory_fault is not None):
             fleet.show_sights(sights)
         if self.site.monotonic() - self._sync_read_at >= SYNC_STATE_EVERY_S and self.inventory_read:
             self.read_sync_state()
@@ -205,12 +211,16 @@ class Console(App[int], inherit_bindings=False):
     def remember(self, error: FieldopsError) -> None:
         """Into the messages only: the screen itself shows it."""
         stack = f"\n{error.stack}" if isinstance(error, Bug) else ""
-        self.history.append((self.site.now(), "error", f"{error}\nnext: {error.next_step}{stack}"))
+        self.history.append((self.site.now(), "error", f"{error}\nnext: {next_step_of(error)}{stack}"))
 
     def tell_error(self, error: FieldopsError) -> None:
         self.remember(error)
         self.notify(
-            f"{error}\n{error.next_step}", title=error.reason.replace("_", " "), severity="error", markup=False, timeout=10
+            f"{error}\nnext: {next_step_of(error)}",
+            title=error.reason.replace("_", " "),
+            severity="error",
+            markup=False,
+            timeout=10,
         )
 
     def _tell_value(self, error: object) -> None:
@@ -471,7 +481,7 @@ class Console(App[int], inherit_bindings=False):
     def do_theme(self, argument: str = "") -> None:
         """`reload` is no theme's name: every use reads the files again."""
         if self._no_color:
-            self.tell("colours are off (NO_COLOR)", "warning")
+            self.tell("colours are off (--no-color or NO_COLOR)", "warning")
             return
         for fault in self._read_themes():
             self.tell(str(fault), "error")
@@ -513,7 +523,7 @@ def clashes(keymap: Mapping[str, str]) -> list[str]:
     return found
 
 
-def run(home: Path | None = None, *, ascii_only: bool = False) -> int:
+def run(home: Path | None = None, *, ascii_only: bool = False, no_color: bool = False) -> int:
     """The console over a laptop's home. Returns the exit code. Raises FieldopsError before the screen is taken over."""
     term = os.environ.get("TERM", "")
     if term == "dumb" or not sys.stdout.isatty() or not sys.stdin.isatty():
@@ -534,7 +544,7 @@ def run(home: Path | None = None, *, ascii_only: bool = False) -> int:
                 theme=config.theme,
                 theme_folders=lambda: [laptop.data_dir("themes"), laptop.home / "themes"],
                 keys=config.keys,
-                no_color=bool(os.environ.get("NO_COLOR")),
+                no_color=no_color or bool(os.environ.get("NO_COLOR")),
             )
             result = app.run()
             app.stop()

@@ -74,6 +74,10 @@ class LaptopSite:
     def actor(self) -> str:
         return str(self._laptop.technician.actor())
 
+    @property
+    def inventory_place(self) -> str:
+        return str(self._laptop.home / "fleet.toml")
+
     # --- looking ---------------------------------------------------------------------------------------------------------------
 
     def inventory(self) -> Inventory:

@@ -31,6 +31,10 @@ class Site(Protocol):
     def is_demo(self) -> bool:
         """Whether the home belongs to a running demo, whose central store can be brought up from here."""
 
+    @property
+    def inventory_place(self) -> str:
+        """Where fleet.toml is, for the person who edits it."""
+
     def now(self) -> float:
         """Unix seconds."""
 

@@ -288,6 +288,8 @@ class ValueSite:
     clock_offset: float = 0.0
 
     is_demo = property(lambda self: self.demo)
+    inventory_place = "/home/me/fieldops/fleet.toml"
+    inventory_fault: FieldopsError | None = None
 
     def now(self) -> float:
         return NOW + self.clock_offset
@@ -302,6 +304,8 @@ class ValueSite:
         return "person:SHA256:k1M"
 
     def inventory(self) -> Inventory:
+        if self.inventory_fault is not None:
+            raise self.inventory_fault
         return Inventory(tuple(snapshot.entry for snapshot in self.snapshots.values()))
 
     def snapshot(self, entry: DeviceEntry, deadline: Deadline) -> Snapshot:

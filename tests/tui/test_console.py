@@ -11,7 +11,7 @@ from textual.pilot import Pilot
 from textual.screen import Screen
 from textual.widgets import Button, Input
 
-from fieldops.errors import DeviceCannot, NeedsPerson
+from fieldops.errors import DeviceCannot, NeedsPerson, UsageFault
 from fieldops.steps import Activate, Commit, Revert, RotateTrust, Stage
 from fieldops.tui.app import Console
 from fieldops.tui.commands import COMMANDS, EVERYWHERE
@@ -476,6 +476,8 @@ async def test_leaving_a_running_sideload_stops_nothing_and_s_comes_back_to_it(
         await confirm(app, pilot, until, "cam-hot", "x")
         await until(pilot, lambda: screen.stage == "apply" and len(site.changes) == 1)
         await pilot.press("escape")
+        await until(pilot, lambda: isinstance(app.screen, ConfirmScreen) and app.screen.query_one("#cancel").has_focus)
+        await pilot.press("tab", "enter")
         await until(pilot, on(app, FleetScreen))
         await until(pilot, lambda: "Stage digits on cam-hot" in "\n".join(screen_text(app)))
         await pilot.press("S")
@@ -484,6 +486,52 @@ async def test_leaving_a_running_sideload_stops_nothing_and_s_comes_back_to_it(
         again = app.screen
         assert isinstance(again, SideloadScreen)
         await until(pilot, lambda: again.stage == "trial")
+
+
+async def test_esc_while_a_step_runs_offers_to_keep_waiting_or_to_stop_and_says_what_that_means(
+    make_console: Make, until: Until, site: Any
+) -> None:
+    site.stuck.add("Stage")
+    app = make_console()
+    async with app.run_test(size=SIZES[0]) as pilot:
+        screen = await to_plan(app, pilot, until)
+        await pilot.press("enter")
+        await confirm(app, pilot, until, "cam-hot", "x")
+        await until(pilot, lambda: screen.stage == "apply" and len(site.changes) == 1)
+        for answer in (("enter",), ("tab", "tab", "enter")):
+            assert "Stage" in " ".join(job.title for job in app.jobs.running)
+            await pilot.press("escape")
+            await until(pilot, lambda: isinstance(app.screen, ConfirmScreen) and app.screen.query_one("#cancel").has_focus)
+            assert "the log says `unknown`" in " ".join(" ".join(screen_text(app)).replace("│", " ").split())
+            await pilot.press(*answer)
+            await until(pilot, on(app, SideloadScreen))
+        await until(pilot, lambda: "CANCELLED" in "\n".join(screen_text(app)))
+        assert [type(step).__name__ for _, step, _ in site.changes] == ["RotateTrust"]
+        await pilot.press("escape")
+        await until(pilot, on(app, FleetScreen))
+
+
+async def test_an_empty_inventory_says_how_to_get_devices_and_where_the_file_is(
+    make_console: Make, until: Until, site: Any
+) -> None:
+    site.snapshots = {}
+    app = make_console()
+    async with app.run_test(size=SIZES[0]) as pilot:
+        await until(pilot, lambda: "NO DEVICES YET" in "\n".join(screen_text(app)))
+        text = "\n".join(screen_text(app))
+        for words in ("fieldops demo", "fieldops device add NAME --ssh USER@HOST", site.inventory_place):
+            assert words in text
+
+
+async def test_an_inventory_that_cannot_be_read_is_shown_until_it_can_be(make_console: Make, until: Until, site: Any) -> None:
+    site.inventory_fault = UsageFault("fleet.toml: 1 fault\n  fleet.toml:3: no name", next_step="mend the lines named above")
+    app = make_console()
+    async with app.run_test(size=SIZES[0]) as pilot:
+        await until(pilot, lambda: "CANNOT BE READ" in "\n".join(screen_text(app)))
+        assert "fleet.toml:3: no name" in "\n".join(screen_text(app))
+        site.inventory_fault = None
+        await pilot.press("r")
+        await shown(app, pilot, until)
 
 
 async def test_quitting_while_a_change_runs_asks_first(make_console: Make, until: Until, site: Any) -> None:

@@ -63,7 +63,20 @@ def test_a_feature_without_a_limit_is_not_called_ok(site: Any) -> None:
     feature = replace(one.features[0], threshold=float("inf"))
     moved = replace(sight.snapshot, drift=(replace(one, features=(feature,)),))
     row = next(row for row in device.drift(replace(sight, snapshot=moved), 75, ASCII).plain.splitlines() if "input.mean" in row)
-    assert row.split()[:4] == ["input.mean", "0.030", "-", "-"]
+    assert row.split()[:4] == ["input.mean", "-", "-", "-"]
+
+
+def test_values_outside_the_range_of_release_are_shown_as_such_and_not_as_a_distance_of_nought(site: Any) -> None:
+    sight = sight_of(site, "cam-0001")
+    assert sight.snapshot is not None
+    one = sight.snapshot.drift[0]
+    newest = replace(one.features[0].newest, strays=1.0, strays_fire=True, statistic=0.0)
+    feature = replace(one.features[0], statistic=0.0, threshold=float("inf"), shifted=True, newest=newest)
+    moved = replace(sight.snapshot, drift=(replace(one, features=(feature,)),))
+    text = device.drift(replace(sight, snapshot=moved), 75, ASCII).plain
+    row = next(row for row in text.splitlines() if "input.mean" in row)
+    assert row.split()[:5] == ["input.mean", "100%", "out", "range", "SHIFT"]
+    assert "out: share of requests outside the range seen at release" in text
 
 
 def test_on_trial_the_candidate_answers_and_the_active_version_is_the_way_back(site: Any) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from textual.content import Content
 
-from fieldops.errors import FieldopsError
+from fieldops.errors import FieldopsError, next_step_of
 from fieldops.operations.rollback import RollbackPlan
 from fieldops.operations.sideload import SideloadPlan
 from fieldops.policy import Decision
@@ -73,7 +73,7 @@ def refusal(error: FieldopsError, width: int) -> list[Content]:
     return [
         line((word.get(error.exit_code, "FAILED"), "fail"), (f"   {error.reason.replace('_', ' ')}", "muted")),
         *wrapped("", [figures.clean(text) for text in error.message.splitlines()], width, 2),
-        *wrapped("next", [figures.clean(error.next_step)], width, 6),
+        *wrapped("next", [figures.clean(next_step_of(error))], width, 6),
     ]
 
 
@@ -174,7 +174,7 @@ def trial_over(status: SlotStatus, width: int) -> list[Content]:
 class Question:
     """Everything a person needs to say yes or no. verb: on the button. unlock: the word to type first; "": none is asked.
 
-    reason_asked: the answer's words go to the audit log.
+    reason_asked: the answer's words go to the audit log. no: on the button that changes nothing; third: on one between the two.
     """
 
     title: str
@@ -183,6 +183,8 @@ class Question:
     decision: Decision | None = None
     unlock: str = ""
     reason_asked: bool = True
+    no: str = "Cancel"
+    third: str = ""
 
 
 def rollback_question(planned: RollbackPlan, serving: str, decision: Decision, glyphs: Glyphs) -> Question:
@@ -213,6 +215,26 @@ def sideload_question(planned: SideloadPlan, decision: Decision | None, glyphs: 
             ("undo", f"the device goes back to {planned.from_version or 'no model'} by itself unless committed"),
         ),
         decision=decision,
+    )
+
+
+def stop_question(device: str, doing: str) -> Question:
+    """Esc while a step runs on a device. The laptop can stop waiting; it cannot call the step back."""
+    return Question(
+        title=f"STEP RUNS on {device}",
+        verb="Stop waiting",
+        no="Keep waiting",
+        third="Leave it running",
+        reason_asked=False,
+        rows=(
+            ("running", doing),
+            ("keep", "go on looking at it here"),
+            ("leave", "back to the list; the step goes on, and S on the device comes back to it"),
+            (
+                "stop",
+                "no further step is sent; the device ends this one or goes back by itself; the log says `unknown` until then",
+            ),
+        ),
     )
 
 

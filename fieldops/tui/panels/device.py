@@ -8,6 +8,8 @@ from math import isfinite
 from textual.content import Content
 
 from fieldops.drift.cause import Diagnosis
+from fieldops.drift.shift import FeatureShift
+from fieldops.errors import next_step_of
 from fieldops.fleet import Resources, Serving
 from fieldops.operations.observe import Snapshot
 from fieldops.tui import figures
@@ -67,7 +69,7 @@ def trouble(snapshot: Snapshot | None, width: int) -> list[Content]:
     error = snapshot.error
     return [
         *wrapped(f"{snapshot.state:<5}", [figures.clean(error.message)], width, LABEL, tone_of(snapshot.state)),
-        *wrapped("next", [figures.clean(error.next_step)], width, LABEL),
+        *wrapped("next", [figures.clean(next_step_of(error))], width, LABEL),
         Content(""),
     ]
 
@@ -243,15 +245,19 @@ def _features(diagnosis: Diagnosis, width: int, glyphs: Glyphs) -> list[Content]
     if not diagnosis.features:
         return [line(("no feature was measured yet", "muted"))]
     room = max(8, min(40, width - 20 - 9 - 9 - 8 - 3))
+    outside = False
     lines = [line((f"{'FEATURE':<20}{'NOW':>8} {'LIMIT':>8}  {'STATE':<6}  {'TREND':<{room}}", "muted")).truncate(width)]
     for each in diagnosis.features:
         judged = isfinite(each.threshold)  # without a finite limit there were too few bins to compare
-        word: tuple[str, Tone] = ("SHIFT ", "warn") if each.shifted else ("ok    ", "ok") if judged else ("-     ", "muted")
+        word = _feature_word(each, judged=judged)
         limit = f"{each.threshold:.3f}" if judged else figures.UNKNOWN
+        now = f"{each.statistic:.3f}" if judged else figures.UNKNOWN
+        if each.newest.strays_fire and not each.statistic > each.threshold:  # what tells is not the distance
+            now, limit, outside = f"{each.newest.strays:.0%} out", "range", True
         top = max([each.threshold * 1.5 if judged else 0.1, *each.history])
         lines.append(
             line(
-                f"{figures.clip(figures.clean(each.name), 19, glyphs):<20}{each.statistic:>8.3f} ",
+                f"{figures.clip(figures.clean(each.name), 19, glyphs):<20}{now:>8} ",
                 (f"{limit:>8}  ", "muted"),
                 word,
                 "  ",
@@ -261,7 +267,18 @@ def _features(diagnosis: Diagnosis, width: int, glyphs: Glyphs) -> list[Content]
                 ),
             ).truncate(width)
         )
+    if outside:
+        lines += wrapped("", ["out: share of requests outside the range seen at release"], width, 0, "muted")
     return lines
+
+
+def _feature_word(each: FeatureShift, *, judged: bool) -> tuple[str, Tone]:
+    """once: one window alone says so, and two of three decide."""
+    if each.shifted:
+        return "SHIFT ", "warn"
+    if each.newest.fires:
+        return "once  ", "accent"
+    return ("ok    ", "ok") if judged else ("-     ", "muted")
 
 
 # --- models ----------------------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from textual.content import Content
 
+from fieldops.errors import FieldopsError, next_step_of
 from fieldops.tui import figures
 from fieldops.tui.glyphs import Glyphs
 from fieldops.tui.panels.columns import Cell, Column
@@ -92,6 +93,42 @@ def cells(sight: Sight, now: float) -> tuple[Cell, ...]:
     )
 
 
+_FIRST_STEPS = (
+    ("fieldops demo", "try it first: 8 real agents on this machine, with faults to find"),
+    ("fieldops device add NAME --ssh USER@HOST", "your own device into the list; nothing is sent to it"),
+    ("fieldops device trust NAME", "compare its SSH host key with its label"),
+    ("fieldops device enrol NAME", "device and laptop know each other from then on"),
+)
+
+
+def first_run(place: str, fault: FieldopsError | None, width: int, glyphs: Glyphs) -> Content:
+    """In place of the list: why it cannot be read, or what to type to get the first device."""
+    if fault is not None:
+        return page(
+            [
+                heading("THE LIST OF DEVICES CANNOT BE READ", width, glyphs.rule),
+                Content(""),
+                *wrapped("what", [figures.clean(text) for text in fault.message.splitlines()], width, 7, "warn"),
+                *wrapped("next", [figures.clean(next_step_of(fault))], width, 7),
+                *wrapped("", ["then press r here to read it again"], width, 7),
+            ]
+        )
+    lines = [
+        heading("NO DEVICES YET", width, glyphs.rule),
+        Content(""),
+        line("In a shell (Ctrl+Q leaves the console):"),
+        Content(""),
+    ]
+    for command, what in _FIRST_STEPS:
+        lines += [line("  ", (command, "accent")), *wrapped("", [what], width, 6, "muted")]
+    lines += [
+        Content(""),
+        line("The list itself is a file you may edit; r reads it again:"),
+        *wrapped("", [figures.clean(place)], width, 2, "strong"),
+    ]
+    return page(lines)
+
+
 def side(sight: Sight | None, now: float, width: int, glyphs: Glyphs) -> Content:
     """What matters of the selected device, beside the list."""
     if sight is None:
@@ -116,7 +153,7 @@ def _why(snapshot: Snapshot, width: int) -> list[Content]:
     if snapshot.error is not None:
         return [
             *wrapped("why", [figures.clean(snapshot.error.message)], width, 7),
-            *wrapped("next", [figures.clean(snapshot.error.next_step)], width, 7),
+            *wrapped("next", [figures.clean(next_step_of(snapshot.error))], width, 7),
         ]
     reasons = [figures.clean(reason) for reason in snapshot.reasons]
     return wrapped("why", reasons or ["nothing to report"], width, 7, tone_of(snapshot.state) if reasons else "muted")
@@ -164,16 +201,17 @@ def _serving(snapshot: Snapshot, width: int, glyphs: Glyphs) -> list[Content]:
                 line(
                     ("       ", "muted"),
                     f"p50 {figures.milliseconds(serving.p50_ms)}",
-                    (f"   baseline {figures.milliseconds(serving.baseline_p50_ms)}", "muted"),
+                    (f"   {figures.rate(serving.rate_per_s)}", "muted"),
                 )
             )
             lines.append(
                 line(
                     ("       ", "muted"),
                     f"p95 {figures.milliseconds(serving.p95_ms)}",
-                    (f"   {figures.rate(serving.rate_per_s)}", "muted"),
                 )
             )
+            if serving.baseline_p50_ms is not None:
+                lines.append(line((f"       baseline p50 {figures.milliseconds(serving.baseline_p50_ms)}", "muted")))
     return lines or [line(("model  ", "muted"), figures.UNKNOWN)]
 
 

@@ -21,7 +21,10 @@ WIDTH = 76
 
 @dataclass(frozen=True, slots=True)
 class Answer:
+    """third: the button between yes and no was pressed."""
+
     reason: str
+    third: bool = False
 
 
 class ConfirmScreen(ModalScreen[Answer | None]):
@@ -55,7 +58,9 @@ class ConfirmScreen(ModalScreen[Answer | None]):
                 )
                 yield Input(id="unlock", max_length=80, compact=True)
             with Horizontal(id="buttons"):
-                yield Button("Cancel", id="cancel", compact=True)
+                yield Button(asked.no, id="cancel", compact=True)
+                if asked.third:
+                    yield Button(asked.third, id="third", compact=True)
                 yield Button(self._label(locked=bool(asked.unlock)), id="go", compact=True, disabled=True)
 
     def _label(self, *, locked: bool) -> str:
@@ -102,6 +107,8 @@ class ConfirmScreen(ModalScreen[Answer | None]):
         if event.button.id == "go":
             reason = self.query_one("#reason", Input).value.strip() if self._question.reason_asked else ""
             self.dismiss(Answer(reason))
+        elif event.button.id == "third":
+            self.dismiss(Answer("", third=True))
         else:
             self.dismiss(None)
 

@@ -48,6 +48,7 @@ class FleetScreen(View):
         with Horizontal(id="fleet"):
             yield LineTable(panel.COLUMNS, self._cells, app.glyphs, empty="reading the inventory ...", id="devices")
             yield Static(id="side", markup=False)
+        yield Static(id="first", markup=False)
         yield Line(id="status")
 
     def on_mount(self) -> None:
@@ -94,17 +95,26 @@ class FleetScreen(View):
             )
         )
         if not self._sights:
-            self.table.set_empty(
-                "reading the inventory ..."
-                if not app.inventory_read
-                else "no devices yet: `fieldops device add NAME --ssh USER@HOST`, or `fieldops demo`"
-            )
+            self.table.set_empty("reading the inventory ..." if not app.inventory_read else "no devices yet")
         else:
             self.table.set_empty("no device matches; Esc shows all")
 
+    def _draw_first(self) -> None:
+        """In place of an empty list: how to get devices, or why the list cannot be read."""
+        app = self.console_app
+        empty = not self._sights and (app.inventory_read or app.inventory_fault is not None)
+        first = self.query_one("#first", Static)
+        self.query_one("#fleet").display = not empty
+        first.display = empty
+        if empty:
+            content = panel.first_run(app.site.inventory_place, app.inventory_fault, min(self.size.width - 4, 96), app.glyphs)
+            if content != first.content:
+                first.update(content)
+
     def draw(self) -> None:
+        self._draw_first()
         self.table.redraw_changed()
-        self.query_one("#status", Line).show(self._status())
+        self.query_one("#status", Line).show(self._status() if self._sights else line())
         side = self.query_one("#side", Static)
         side.display = self.size.width >= SIDE_FROM
         if side.display:

@@ -292,12 +292,26 @@ class SideloadScreen(View):
         return True
 
     def do_back(self, _argument: str = "") -> None:
-        """Before anything was sent: one stage back, stopping what runs. Later: leave, and the work goes on."""
+        """Before anything was sent: one stage back, stopping what runs. While a step runs on the device: ask. Else leave."""
         if self.stage in {"verify", "plan"}:
             if self._job is not None:
                 self._job.cancel.cancel()
                 self._job = None
             self._fault = None
             self._enter("pick")
-        else:
+            return
+        applying = self._applying
+        if applying is None or applying.job is None:
+            self.console_app.pop_screen()
+            return
+        self.console_app.ask(panel.stop_question(applying.entry.name, applying.job.title), self._stop_or_leave)
+
+    def _stop_or_leave(self, answer: Answer | None) -> None:
+        applying = self._applying
+        if answer is None or applying is None:
+            return
+        if not answer.third and applying.job is not None:
+            applying.job.cancel.cancel()
+            return
+        if self.console_app.view is self:
             self.console_app.pop_screen()
