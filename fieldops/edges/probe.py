@@ -349,7 +349,7 @@ class BareDevice:
 
     def _no_agent(self, what: str) -> NoReturn:
         raise DeviceCannot(
-            f"no agent runs there, so there is no {what.removeprefix('a ').removeprefix('an ')}",
+            f"no agent runs there, and without one it cannot give {what}",
             reason="no_agent",
             next_step=f"install and enrol the agent: fieldops device enrol {self._entry.name}",
             device=self._entry.name,
