@@ -13,7 +13,7 @@ import msgspec
 
 from fieldops.audit.entry import Draft, Entry, Result, Status, Subject
 from fieldops.deadline import Deadline
-from fieldops.errors import FieldopsError, LinkFault, NeedsPerson, PolicyRefused, StorageFault
+from fieldops.errors import Cancelled, FieldopsError, LinkFault, NeedsPerson, PolicyRefused, StorageFault
 from fieldops.fleet import DeviceId
 from fieldops.policy import Decision, PolicyDocument, may
 from fieldops.ports import UNVERIFIED, Clock, Device, InventoryFile, Journal, OnProgress, Payload, Signer, Technician
@@ -146,7 +146,9 @@ class Gate:
         try:
             record = device.apply(grant, step, deadline, payload=payload, progress=progress)
         except FieldopsError as error:
-            status: Status = "unknown" if isinstance(error, LinkFault) and error.reason != "not_enrolled" else "failed"
+            status: Status = (
+                "unknown" if isinstance(error, LinkFault | Cancelled) and error.reason != "not_enrolled" else "failed"
+            )
             self._settle(base, intent, Result(status=status, code=error.exit_code, reason=error.reason, detail=error.message))
             raise error.about(device.entry.name) from None
         except BaseException as error:  # a bug or Ctrl+C: the log must still say that nobody knows
