@@ -5,6 +5,7 @@ For the transaction's thread; the work itself happens on the event loop.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 
 from fieldops.agent.device import Device
@@ -70,9 +71,9 @@ class Answering:
         try:
             return self._device.wait_for(Worker.start(self._device.models.load(installed)))
         except (WorkerGone, WorkerSaid) as error:
-            self._device.save(
-                note=self._device.entry(self._device.actor, "load_failed", installed.model, installed.version, str(error))
-            )
+            note = self._device.entry(self._device.actor, "load_failed", installed.model, installed.version, str(error))
+            with contextlib.suppress(DeviceCannot):  # a full disk costs the entry; the rule must answer all the same
+                self._device.save(note=note)
             return None
 
     def put_in_service(self, installed: Installed, worker: Worker | None) -> None:

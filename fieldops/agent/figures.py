@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, deque
+from dataclasses import dataclass
 
 from fieldops.fleet import Serving
 
@@ -11,6 +12,19 @@ SPAN_S = 60.0
 LEAST = 10  # answers below which a percentile says nothing
 RESTED = frozenset({"thermal", "battery", "power", "load", "setting", "no_time"})
 MOST = 6000  # kept answers; at a higher rate the minute is cut short
+
+
+WORTH = 64  # answers from which on a version is compared with the one before it
+SLOWER = 3.0  # times as long for the same programs, and
+UNSURE = 0.5  # times as sure, is worse than any release means to be
+
+
+@dataclass(frozen=True, slots=True)
+class Lately:
+    """How a version answered the programs of this device. None: too few answers."""
+
+    p95_ms: float | None = None
+    confidence: float | None = None
 
 
 def percentile(rising: list[float], share: float) -> float:
@@ -36,10 +50,14 @@ class Figures:
         self._since: float | None = None
         self.version_requests = 0
         self.version_failed = 0
+        self._sure: deque[float] = deque(maxlen=4 * WORTH)
+        self.before = Lately()  # of the version that answered until this one did
 
     def restart(self) -> None:
         """Another version answers: its latencies are told apart; the counts go on."""
+        self.before = self.lately()
         self._answers.clear()
+        self._sure.clear()
         self._since = None
         self.version_requests = self.version_failed = 0
 
@@ -48,7 +66,27 @@ class Figures:
         """0..1 of the requests that the version in service was asked."""
         return self.version_failed / self.version_requests if self.version_requests else 0.0
 
-    def answer(self, now: float, ms: float, route: str, why: str = "") -> None:
+    def lately(self) -> Lately:
+        rising = sorted(ms for _, ms in self._answers)
+        return Lately(
+            p95_ms=percentile(rising, 0.95) if len(rising) >= WORTH else None,
+            confidence=sum(self._sure) / len(self._sure) if len(self._sure) >= WORTH else None,
+        )
+
+    def worse(self, ceiling_ms: float, baseline_p50_ms: float | None) -> str:
+        """`latency` or `confidence` when the version in service fails its programs, against the one before it; else "".
+
+        Slow is only what is above the signed ceiling as well. Without a version before it, its own baseline stands for it.
+        """
+        now, before = self.lately(), self.before
+        usual = before.p95_ms if before.p95_ms is not None else baseline_p50_ms
+        if now.p95_ms is not None and usual is not None and now.p95_ms > max(ceiling_ms, SLOWER * usual):
+            return "latency"
+        if now.confidence is not None and before.confidence is not None and now.confidence < UNSURE * before.confidence:
+            return "confidence"
+        return ""
+
+    def answer(self, now: float, ms: float, route: str, why: str = "", confidence: float | None = None) -> None:
         self.requests += 1
         self.version_requests += 1
         self.routes[route] += 1
@@ -56,6 +94,8 @@ class Figures:
             self.rested[why] += 1
         self._since = now if self._since is None else self._since
         self._answers.append((now, ms))
+        if confidence is not None and math.isfinite(confidence):
+            self._sure.append(confidence)
         self.latency[latency_bin(ms)] += 1
 
     def failure(self, now: float) -> None:

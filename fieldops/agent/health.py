@@ -6,6 +6,7 @@ What is wrong is put to the transaction's queue; nothing is changed here.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import defaultdict, deque
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ from fieldops.decoding import decoder
 from fieldops.drift.sketch import Reference, Window
 from fieldops.edges.registry import Installed
 from fieldops.edges.telemetry import Telemetry
+from fieldops.errors import DeviceCannot
 from fieldops.wire import DriftReport, Stats
 
 TICK_S = 0.25  # between two looks at the deadlines
@@ -32,6 +34,7 @@ WINDOW_REQUESTS = 200
 WINDOW_S = 30.0
 LEAST_IN_WINDOW = 32  # fewer requests wait for the next window: a window of 3 says nothing and pushes out one that does
 CRASHES = 3  # of one version on trial or probation, within the watcher's calm time
+LOOKS = 3  # on end, in which a version is worse than the one before it
 LEAST_REQUESTS = 50  # before a share of failed requests says anything
 CALL_S = 30.0
 FRESH_S = 1.0  # evidence younger than this is not gathered again, nor
@@ -47,6 +50,7 @@ class _Seen:
     taken: float = 0.0
     checked: float = float("-inf")
     check_s: float = 0.0  # what the last self-check took
+    worse: int = 0  # looks on end
     stats: Stats = field(default_factory=Stats)
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -68,7 +72,9 @@ class Health:
         now = self._device.loop.time()
         self._crashes.append((now, model, version))
         recent = sum(1 for at, m, v in self._crashes if (m, v) == (model, version) and now - at < 60.0)
-        self._device.save(note=self._device.entry(self._device.actor, "worker_crash", model, version, f"crash {recent}"))
+        note = self._device.entry(self._device.actor, "worker_crash", model, version, f"crash {recent}")
+        with contextlib.suppress(DeviceCannot):  # a full disk costs the entry, never the agent
+            self._device.save(note=note)
         if recent >= CRASHES:
             self._alone(model, "worker_crashes")
 
@@ -121,10 +127,22 @@ class Health:
         limit = installed.manifest.objectives.error_rate if installed and installed.manifest else 1.0
         if served.figures.version_requests >= LEAST_REQUESTS and served.figures.failed_share > limit:
             self._alone(served.model, "error_rate")
+        self._compare(served, seen, installed)
         new = served.figures.requests - seen.requests
         if new >= WINDOW_REQUESTS or (new >= LEAST_IN_WINDOW and loop.time() - seen.taken >= WINDOW_S):
             await self._take_window(served, seen)
         await self._self_check(served, seen, self._device.config.self_check_s)
+
+    def _compare(self, served: Served, seen: _Seen, installed: Installed | None) -> None:
+        """Worse than the version before it in several looks on end; a hot device is slow whatever version answers."""
+        ceiling = installed.manifest.objectives.p95_ms if installed and installed.manifest else float("inf")
+        baseline = self._device.registry.baseline(served.model, served.version)
+        sign = served.figures.worse(ceiling, baseline.served_p50_ms if baseline else None)
+        if sign == "latency" and self._device.sensors.heat().throttled:
+            sign = ""
+        seen.worse = seen.worse + 1 if sign else 0
+        if seen.worse >= LOOKS:
+            self._alone(served.model, sign)
 
     async def _take_window(self, served: Served, seen: _Seen) -> None:
         seen.requests, seen.taken = served.figures.requests, self._device.loop.time()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 from dataclasses import dataclass
 
@@ -21,7 +22,7 @@ from fieldops.agent.replies import body_within, error_reply, number, reply
 from fieldops.agent.report import Report
 from fieldops.agent.transaction import WAITING, Transaction
 from fieldops.agent.uploads import Uploads
-from fieldops.errors import FieldopsError, UsageFault
+from fieldops.errors import DeviceCannot, FieldopsError, UsageFault
 from fieldops.wire import (
     ENVELOPE_LIMIT,
     MESSAGE_LIMIT,
@@ -88,6 +89,9 @@ class Api:
     async def journal(self, request: Request) -> Response:
         after = int(number(request, "after", 0))
         entries, newest = await asyncio.to_thread(self.device.registry.journal, after, PAGE)
+        if entries:
+            with contextlib.suppress(DeviceCannot):  # a full disk must not stop anybody from reading
+                await asyncio.to_thread(self.device.registry.handed_out, after, entries[-1].seq)
         return reply(JournalPage(entries=entries, newest=newest))
 
     async def telemetry(self, request: Request) -> Response:

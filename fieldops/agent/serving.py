@@ -35,6 +35,7 @@ class Answered:
     version: str
     why: str = ""
     json_bytes: int | None = None  # of the body, where binary tensors follow
+    confidence: float | None = None
 
 
 @dataclass(slots=True)
@@ -122,7 +123,8 @@ class Served:
         except WorkerGone:
             self.figures.failure(loop.time())
             raise
-        self.figures.answer(loop.time(), ms if ms is not None else (loop.time() - started) * 1000, answered.route, answered.why)
+        taken = ms if ms is not None else (loop.time() - started) * 1000
+        self.figures.answer(loop.time(), taken, answered.route, answered.why, answered.confidence)
         return answered
 
     async def _answer(self, body: bytes, until: float, json_bytes: int | None) -> tuple[Answered, float | None]:
@@ -142,7 +144,12 @@ class Served:
                 if json_bytes is None:  # what is kept is read by people
                     self.on_answer(self, body, answer)
                 found = Answered(
-                    data, str(answer["route"]), seat.worker.load.version, str(answer.get("why", "")), answer.get("json_bytes")
+                    data,
+                    str(answer["route"]),
+                    seat.worker.load.version,
+                    str(answer.get("why", "")),
+                    answer.get("json_bytes"),
+                    answer.get("confidence"),
                 )
                 return found, float(answer["ms"])
             except TimeoutError:
