@@ -171,7 +171,10 @@ class Console(App[int], inherit_bindings=False):
 
         def failed(error: FieldopsError) -> None:
             self.inventory_fault = error
-            self.tell_error(error)
+            if self.store.drain()[0]:
+                self.tell_error(error)  # the list goes on with the devices it knows
+            else:
+                self.remember(error)
             self._tick()
 
         self.jobs.start(Job(""), lambda _job: site.inventory(), read, failed)

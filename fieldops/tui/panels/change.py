@@ -111,7 +111,7 @@ def steps(
         if view.state == "run":
             lines.append(line("          ").append(progress_bar(progress, width - 12, glyphs, elapsed_s)))
         elif view.record is not None and view.record.checks:
-            lines += [line("          ").append(each) for each in checks(view.record.checks, width - 12, glyphs)]
+            lines += [line("      ").append(each) for each in checks(view.record.checks, width - 6, glyphs)]
     return lines
 
 

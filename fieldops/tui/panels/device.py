@@ -150,7 +150,7 @@ def _meters(hardware: Resources, snapshot: Snapshot, history: Sequence[Sample], 
     if hardware.power_w is not None:
         lines.append(_meter("POWER", f"{hardware.power_w:.1f}W", figures.spark([s.power_w for s in history], room, glyphs), ""))
     if hardware.throttled:
-        why = [figures.clean(hardware.throttle_reason)] if hardware.throttle_reason else []
+        why = [figures.clean(hardware.throttle_reason)] if hardware.throttle_reason not in {"", "throttled"} else []
         lines += wrapped("", ["THROTTLED", *why], width, LABEL, "warn")
     return lines
 
@@ -351,17 +351,20 @@ def _answering(status: SlotStatus) -> Content:
     if status.state == "trial":
         back, answers = status.active, status.candidate
         parts = [("   on trial", "warn")]
+    if answers and back == answers:
+        return line(("answers    ", "muted"), answers, ("   which is itself the last good one", "muted"))
     return line(("answers    ", "muted"), answers or "nothing", *parts, ("   goes back to  ", "muted"), back or figures.UNKNOWN)
 
 
 def checks(found: Iterable[Check], width: int, glyphs: Glyphs) -> list[Content]:
     """One line a check of a validation: word, name, measured against limit."""
     lines = []
-    for each in found:
+    known = list(found)
+    names = max((len(each.name) for each in known), default=0)
+    for each in known:
         word: tuple[str, Tone] = ("ok   ", "ok") if each.ok else ("FAIL ", "fail")
         against = f"{each.measured}" + (f"   limit {each.limit}" if each.limit else "")
         note = f"   {each.note}" if each.note else ""
-        lines.append(
-            line(word, (f"{each.name:<14}", "plain"), figures.clip(figures.clean(against + note), max(10, width - 20), glyphs))
-        )
+        room = max(10, width - len(word[0]) - names - 2)
+        lines.append(line(word, f"{each.name:<{names}}  ", figures.clip(figures.clean(against + note), room, glyphs)))
     return lines

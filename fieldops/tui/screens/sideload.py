@@ -176,9 +176,7 @@ class SideloadScreen(View):
         if slot is not None and self._trial_over:
             return panel.trial_over(slot, width)
         lines = panel.trial(slot, total, self._sight.age(now) or 0.0, width, self.console_app.glyphs)
-        keys = line(
-            ("         C", "accent"), " commits it.  ", ("B", "accent"), " goes back at once.  Leaving lets the time run out."
-        )
+        keys = line(("         C", "accent"), " commits it.  ", ("B", "accent"), " goes back at once.  Else the time runs out.")
         return [*lines, Content(""), keys]
 
     @property
