@@ -21,6 +21,8 @@ from fieldops.wire import Check
 
 TURN = 8  # requests of one model before the other's turn
 CALL_S = 60.0
+UNLIMITED_MS = 1e9  # what a foreign model, which nobody signed, is held to: nothing
+UNLIMITED_BYTES = 1 << 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +91,14 @@ async def _golden(worker: Worker, *, way_back: bool) -> list[Check]:
     found, _ = await worker.call({"op": "golden"}, within_s=CALL_S)
     if not found["known"]:
         # Only a way back comes here: an activation without a golden set is refused before a worker starts.
-        return [Check(name="golden", ok=way_back, measured="no golden set here", limit="a signed golden set of the task")]
+        return [
+            Check(
+                name="golden",
+                ok=way_back,
+                measured="not measured: no golden set of this task",
+                limit="does not decide for a way back",
+            )
+        ]
     golden = Check(
         name="golden",
         ok=bool(found["passed"]) or (_right(found) and _within(found) is False),
@@ -146,7 +155,11 @@ async def _latency(
     beside = f"; active p95 {percentile(sorted(other), 0.95):.2f} ms" if other else ""
     note = f"p50 {p50:.2f} ms of {len(mine)}{beside}" + ("; does not decide for a way back" if way_back else "")
     check = Check(
-        name="latency", ok=way_back or p95 <= ceiling, measured=f"p95 {p95:.2f} ms", limit=f"p95 {ceiling:.2f} ms", note=note
+        name="latency",
+        ok=way_back or p95 <= ceiling,
+        measured=f"p95 {p95:.2f} ms",
+        limit=f"p95 {ceiling:.2f} ms" if ceiling < UNLIMITED_MS else "none was signed",
+        note=note,
     )
     return check, p50
 
@@ -156,5 +169,8 @@ async def _memory(worker: Worker, installed: Installed) -> Check:
     limit = installed.manifest.objectives.memory_bytes if installed.manifest else 1 << 62
     used = int(found["bytes"])
     return Check(
-        name="memory", ok=used <= limit, measured=f"{used / 1e6:.1f} MB", limit=f"{limit / 1e6:.1f} MB above the bare worker"
+        name="memory",
+        ok=used <= limit,
+        measured=f"{used / 1e6:.1f} MB",
+        limit=f"{limit / 1e6:.1f} MB above the bare worker" if limit < UNLIMITED_BYTES else "none was signed",
     )

@@ -159,7 +159,7 @@ def _heat(stats: Stats, resources: Resources | None) -> str:
     """How heat shows, in words; "" when it does not."""
     if resources is not None and (resources.throttled or stats.throttled):
         words = ["clock throttled"]
-        if resources.throttle_reason:
+        if resources.throttle_reason not in {"", "throttled"}:
             words.append(f"({resources.throttle_reason})")
         if resources.clock_mhz is not None and resources.clock_max_mhz:
             words.append(f"at {resources.clock_mhz:.0f} of {resources.clock_max_mhz:.0f} MHz")

@@ -122,7 +122,9 @@ def judge(
         f"{slot.model} is unsigned" for slot in slots if slot.active is not None and _unsigned(slot.active, slot.versions)
     ]
     if hardware.throttled:
-        warnings.append(f"throttled{f' ({hardware.throttle_reason})' if hardware.throttle_reason else ''}")
+        warnings.append(
+            f"throttled{f' ({hardware.throttle_reason})' if hardware.throttle_reason not in {'', 'throttled'} else ''}"
+        )
     if _low(_quota_left(hardware), hardware.quota_bytes):
         warnings.append("storage quota used up")
     if _low(hardware.disk_free_bytes, hardware.disk_total_bytes):
