@@ -219,7 +219,7 @@ class LineTable(ScrollView, can_focus=True, inherit_bindings=False):
         widths = fitted(self._columns, self.size.width)
         texts = [" " * POINTER]
         for column, cell, width in zip(self._columns, cells, widths, strict=True):
-            texts.append(_padded(cell.text, width, self._glyphs, right=column.right) + " " * GAP)
+            texts.append(_padded(cell.text, width, self._glyphs, right=column.right) + " " * GAP if width else "")
         return texts
 
     def _strip(self, parts: Sequence[tuple[str, str]], width: int, ground: str | None = None) -> Strip:

@@ -13,6 +13,7 @@ from fieldops.operations.observe import Snapshot
 from fieldops.ports import Progress
 from fieldops.tui.glyphs import ASCII, BLOCKS
 from fieldops.tui.panels import change, device, fleet, top, trail
+from fieldops.tui.panels.columns import fitted
 from fieldops.tui.panels.ink import page
 from fieldops.tui.panels.progress import progress_bar
 from fieldops.tui.snapshots import Sight
@@ -77,6 +78,16 @@ def test_values_outside_the_range_of_release_are_shown_as_such_and_not_as_a_dist
     row = next(row for row in text.splitlines() if "input.mean" in row)
     assert row.split()[:5] == ["input.mean", "100%", "out", "range", "SHIFT"]
     assert "out: share of requests outside the range seen at release" in text
+
+
+def test_on_a_narrow_screen_columns_are_left_out_before_the_name_of_a_device_is_cut() -> None:
+    for width in (60, 70, 80, 120, 200):
+        widths = dict(zip((column.title for column in fleet.COLUMNS), fitted(fleet.COLUMNS, width), strict=True))
+        shown = [each for each in widths.values() if each]
+        assert sum(shown) + len(shown) - 1 + 3 <= width
+        assert widths["DEVICE"] >= 11
+        assert widths["MODEL"] >= 14
+        assert (widths["SITE"] == 0) == (width < 80)
 
 
 def test_on_trial_the_candidate_answers_and_the_active_version_is_the_way_back(site: Any) -> None:

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 COLUMNS = (
     Column("ST", 4),
     Column("DEVICE", 11, grows=2),
-    Column("SITE", 12, grows=1),
-    Column("LINK", 4),
+    Column("SITE", 12, grows=1, goes=1),
+    Column("LINK", 4, goes=2),
     Column("CPU", 4, right=True),
-    Column("MEM", 4, right=True),
+    Column("MEM", 4, right=True, goes=3),
     Column("TEMP", 4, right=True),
     Column("MODEL", 14, grows=2),
     Column("DRIFT", 5),
