@@ -164,7 +164,8 @@ class HttpStore:
         return StoreFault(f"{self._url} refused: {doc.message}", reason=doc.reason, next_step=doc.next or _QUEUED)
 
     def _away(self, what: str, reason: str) -> StoreFault:
-        return StoreFault(f"{self._url}: {what}", reason=reason, next_step=_QUEUED)
+        said = what.rpartition("] ")[2]  # without "[Errno 111] "
+        return StoreFault(f"the central store at {self._url} does not answer: {said}", reason=reason, next_step=_QUEUED)
 
     def _malformed(self, what: str) -> StoreFault:
         return StoreFault(
