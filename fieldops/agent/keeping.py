@@ -47,7 +47,7 @@ class Keeper:
             if not self._most:
                 await asyncio.to_thread(self._telemetry.forget_samples)
             for served in self._device.models.all():
-                served.on_answer = self._offer
+                served.on_answer, served.keeps = self._offer, self._most > 0
             try:
                 async with asyncio.timeout(LOOK_S):
                     offered = await self._waiting.get()

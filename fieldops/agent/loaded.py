@@ -172,7 +172,7 @@ class Loaded:
         self._cascade.tune(temperatures, threshold)
 
     def infer(
-        self, body: bytes, deadline_s: float | None, refusal: Refusal, json_bytes: int | None = None
+        self, body: bytes, deadline_s: float | None, refusal: Refusal, json_bytes: int | None = None, *, keep: bool = False
     ) -> tuple[Header, bytes]:
         start = time.perf_counter()
         request, tail = _decoded(body, json_bytes)
@@ -204,7 +204,7 @@ class Loaded:
         text = msgspec.json.encode(reply)
         if binary:
             said["json_bytes"] = len(text)
-        return said | self._worth_keeping(inputs, answer), text + binary
+        return (said | self._worth_keeping(inputs, answer) if keep else said), text + binary
 
     def _said(self, found: Tensors, request: _Request, wanted: dict[str, _Output]) -> tuple[list[dict[str, Any]], bytes]:
         """The outputs as JSON, and the bytes of those that were wanted as binary."""

@@ -64,6 +64,7 @@ class Served:
         self.version = ""
         self.crashes = 0
         self.on_answer: OnAnswer = _unwatched
+        self.keeps = False  # are unusual inputs kept; else no worker looks for them
         self.allowance = Allowance()  # what the device could afford when it was last looked at
         self._seat: _Seat | None = None
         self._load: Load | None = None
@@ -138,9 +139,8 @@ class Served:
             seat.inside += 1
             try:
                 refusal = msgspec.structs.replace(self.allowance, queued=seat.inside - 1).refusal
-                answer, data = await seat.worker.call(
-                    {"op": "infer", "deadline_s": left, "refusal": refusal, "json_bytes": json_bytes}, body, within_s=left
-                )
+                asked: Header = {"op": "infer", "deadline_s": left, "refusal": refusal, "json_bytes": json_bytes}
+                answer, data = await seat.worker.call({**asked, "keep": self.keeps}, body, within_s=left)
                 if json_bytes is None:  # what is kept is read by people
                     self.on_answer(self, body, answer)
                 found = Answered(

@@ -114,7 +114,8 @@ class _Bundle:
         return {}, b""
 
     def _infer(self, header: Header, body: bytes) -> Reply:
-        reply: Reply = self._loaded.infer(body, header.get("deadline_s"), header.get("refusal", ""), header.get("json_bytes"))
+        how = (header.get("deadline_s"), header.get("refusal", ""), header.get("json_bytes"))
+        reply: Reply = self._loaded.infer(body, *how, keep=bool(header.get("keep")))
         return reply
 
     def _seal(self, header: Header, body: bytes) -> Reply:
