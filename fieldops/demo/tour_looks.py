@@ -73,7 +73,9 @@ def _refusal_with_host_key(scene: Scene, entry: DeviceEntry, *, other_key: bool)
             line = (folder / "other.pub").read_text("ascii")
             lines = f"[{entry.ssh.host}]:{entry.ssh.port} {line}"
         (folder / "known_hosts").write_text(lines, "ascii")
-        with scene.other_laptop(folder, ("config.toml", "keys/ssh", "keys/ssh.pub", f"keys/{USER}", f"keys/{USER}.pub")) as laptop:
+        with scene.other_laptop(
+            folder, ("config.toml", "keys/ssh", "keys/ssh.pub", f"keys/{USER}", f"keys/{USER}.pub")
+        ) as laptop:
             deadline = scene.deadline(20)
             try:
                 with laptop.connect(replace(entry, lan=None), deadline) as device:
