@@ -203,12 +203,12 @@ def diagram() -> str:
     for (state, event), to in TABLE.items():
         ways.setdefault((state, to or "rest"), []).append(event)
     everywhere = all(TABLE.get((state, "revert")) == "reverting" for state in STATES)
-    for (state, to), events in ways.items():
+    for (start, end), events in ways.items():
         told = [event for event in events if not (everywhere and event == "revert")]
-        if told and to == "rest":
-            lines += [f"    {state} --> where_it_rested: {event}" for event in told]
+        if told and end == "rest":
+            lines += [f"    {start} --> where_it_rested: {event}" for event in told]
         elif told:
-            lines.append(f"    {state} --> {to}: {', '.join(told)}")
+            lines.append(f"    {start} --> {end}: {', '.join(told)}")
     if everywhere:
         lines.append("    from_any_state --> reverting: revert")
     lines.append(f"    from_any_state --> needs_human: more than {MOST_TRANSITIONS} transitions without rest")
