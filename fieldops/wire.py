@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from fieldops.decoding import decoder
 from fieldops.drift.sketch import Reference, Window
-from fieldops.errors import FieldopsError, MalformedReply, UsageFault, from_parts
+from fieldops.errors import FieldopsError, MalformedReply, UsageFault, from_parts, next_step_of
 from fieldops.steps import Step
 
 VERSION = 1
@@ -407,7 +407,7 @@ class ErrorDoc(_Message, frozen=True, kw_only=True):
 
 
 def error_doc(error: FieldopsError) -> ErrorDoc:
-    return ErrorDoc(exit=error.exit_code, reason=error.reason, message=error.message, next=error.next_step, device=error.device)
+    return ErrorDoc(exit=error.exit_code, reason=error.reason, message=error.message, next=next_step_of(error), device=error.device)
 
 
 def error_of(doc: ErrorDoc, device: str | None = None) -> FieldopsError:
