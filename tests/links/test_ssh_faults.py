@@ -85,7 +85,7 @@ def bad_server(phase: str, host_key: Path) -> Iterator[Bad]:
                 open_ends.append(transport)
                 try:
                     transport.start_server(server=server)
-                except (paramiko.SSHException, EOFError):
+                except (paramiko.SSHException, EOFError, OSError):
                     conn.close()
 
     thread = threading.Thread(target=serve, daemon=True)

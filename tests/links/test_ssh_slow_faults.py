@@ -6,12 +6,13 @@ import gc
 import threading
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
 from fieldops.edges import ssh
 from fieldops.fleet import DeviceEntry, SshAddress
-from tests.links.conftest import Cable, SshServer, linked, soon
+from tests.links.conftest import HAS_SSHD, Cable, SshServer, linked, openssh_server, soon
 
 pytestmark = pytest.mark.slow_faults
 
@@ -45,6 +46,46 @@ def test_eight_threads_and_a_thousand_commands_each(server: SshServer, collector
     assert wrong == []
     log = server.folder / "sshd.log"
     assert not log.exists() or b"nonexistent channel" not in log.read_bytes()
+
+
+def _busy(link: ssh.SshLink, much: str) -> list[object]:
+    """Much data in one command while others come and go."""
+    wrong: list[object] = []
+    over = threading.Event()
+
+    def short() -> None:
+        while not over.is_set():
+            done = link.run(["printf", "on"], soon(60))
+            if done.out != b"on":
+                wrong.append(done)
+
+    threads = [threading.Thread(target=short) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    done = link.run(much, soon(120))
+    over.set()
+    for thread in threads:
+        thread.join()
+    if done.rc != 0 or not done.truncated:
+        wrong.append(done.rc)
+    return wrong
+
+
+@pytest.mark.timeout(300)
+def test_a_gigabyte_over_one_link_while_commands_come_and_go(server: SshServer) -> None:
+    """Twice what makes paramiko ask for new keys, which deadlocked against a channel that closed just then."""
+    with closing(linked(server)) as link:
+        assert _busy(link, "head -c 1200000000 /dev/zero") == []
+        assert link.alive
+
+
+@pytest.mark.needs_sshd
+@pytest.mark.skipif(not HAS_SSHD, reason="needs OpenSSH's server: apt-get install openssh-server")
+@pytest.mark.timeout(300)
+def test_a_server_that_wants_new_keys_all_the_time(identity: Path, tmp_path: Path) -> None:
+    with openssh_server(tmp_path, identity, {}, "RekeyLimit 1M") as server, closing(linked(server)) as link:
+        assert _busy(link, "head -c 100000000 /dev/zero") == []
+        assert link.alive
 
 
 @pytest.mark.timeout(300)

@@ -20,6 +20,7 @@ Rules, each learned the hard way (measured on paramiko 5.1 against OpenSSH 9.2):
 - stdout and stderr share one window, so both are drained by one loop. Channels are closed explicitly, never left to the
   collector.
 - One command runs before the first forward: sshd sets TCP_NODELAY only then (else 40 ms a request).
+- New session keys are left to the server to ask for: paramiko's own asking deadlocks against a channel's close.
 - Nothing in paramiko notices a dead peer. A watchdog thread a link closes the socket when nothing was heard for 7.5 s, and
   all who wait raise LinkLost.
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 import paramiko
 from paramiko.channel import Channel
@@ -13,6 +14,11 @@ from fieldops.edges.ssh.sockets import Heard, HeardChannel, HeardSocket
 from fieldops.errors import LinkFault, Unreachable
 
 _SEND_BUFFER = 4 << 20
+
+# When paramiko asks for new keys (by itself after 512 MiB) and the server closes a channel at that moment, its thread waits for
+# itself for 30 s. So the server asks, which is safe; ours are far out: RFC 4344 allows 2^32 blocks and 2^31 packets.
+_REKEY_BYTES = 1 << 35
+_REKEY_PACKETS = 1 << 31
 
 _CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "aes128-ctr", "aes192-ctr", "aes256-ctr")
 _MACS = ("hmac-sha2-256", "hmac-sha2-512", "hmac-sha2-256-etm@openssh.com", "hmac-sha2-512-etm@openssh.com")
@@ -46,6 +52,8 @@ def shaken(sock: Heard, where: str, known_types: tuple[str, ...], deadline: Dead
     """
     transport = paramiko.Transport(sock)  # type: ignore[arg-type]  # it takes whatever behaves like a socket
     transport.daemon = True
+    packetizer: Any = transport.packetizer
+    packetizer.REKEY_BYTES, packetizer.REKEY_PACKETS = _REKEY_BYTES, _REKEY_PACKETS
     options = transport.get_security_options()
     options.ciphers = _CIPHERS
     options.digests = _MACS
