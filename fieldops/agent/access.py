@@ -19,7 +19,7 @@ from fieldops.decoding import decoder
 from fieldops.errors import CheckFailed, DeviceCannot, NotAuthorised, PolicyRefused, UsageFault
 from fieldops.fleet import key_id
 from fieldops.policy import Actor, Decision, may
-from fieldops.steps import STEP_KINDS, Enrol, Revert, Unenrol, describe
+from fieldops.steps import STEP_KINDS, Enrol, Revert, RotateTrust, Unenrol, describe
 from fieldops.wire import (
     ENVELOPE_LIMIT,
     SESSION_NAMESPACE,
@@ -192,6 +192,9 @@ class Access:
         if body.laptop != opened.laptop or body.log != parse_log(opened.request.step_id):
             raise _denied("the session's proof is of another laptop or log", "bad_session", "sign in again")
         if not now - CLOCK_SLACK_S < body.until <= now + longest + CLOCK_SLACK_S:
+            if isinstance(opened.request.step, RotateTrust):
+                # It needs nobody; and where a wrong clock's timestamp raised our floor, it alone brings the cure.
+                return Actor("local", f"laptop-{opened.laptop[:8]}")
             raise _denied("the session is over, or too long", "session_over", "sign in again, and compare the clocks")
         return Actor("person", person)
 

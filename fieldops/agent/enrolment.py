@@ -20,7 +20,7 @@ def enrol(device: Device, record: StepRecord, step: Enrol, laptop: str, actor: s
     certificate = step.laptop_certificate
     fingerprint = _fingerprint(certificate)
     root_version = int(device.registry.fact("root_version", "0"))
-    if root_version == 0:
+    if root_version == 0 or not any((device.home.trust / "metadata").glob("*.root.json")):
         root_version = judge(
             {"op": "pin", "trust": str(device.home.trust), "now": int(device.now()), "root": step.root}
         ).root_version

@@ -90,7 +90,8 @@ class Staging:
         def facts(change: Change) -> None:
             change.fact("root_version", str(found.root_version))
             change.fact("timestamp_version", str(found.timestamp_version))
-            change.fact("clock_floor", str(max(device.clock_floor(), found.clock_floor)))
+            # The child has weighed the floor that we told it; only a root that took keys away brings back a lower one.
+            change.fact("clock_floor", str(found.clock_floor))
 
         total = sum({target.sha256: target.size for target in targets}.values())
         device.save(record=replace(record, phase="payload", total_bytes=total, **self._progress(targets)), also=[facts])
@@ -218,6 +219,7 @@ class Staging:
             "blobs": str(device.home.blobs),
             "now": int(device.now()),
             "clock_floor": int(device.clock_floor()),
+            "floor_root": int(device.registry.fact("root_version", "0")),
             "device_class": device.config.device_class,
             "machine": platform.machine(),
             "floors": {slot.model: slot.floor for slot in device.registry.slots()},

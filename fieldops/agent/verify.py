@@ -36,7 +36,7 @@ from fieldops.bundles.trust import (
 from fieldops.deadline import Deadline
 from fieldops.decoding import decoder
 from fieldops.edges.disk import remove_tree, storage_faults, unlink, write_whole
-from fieldops.edges.tuf_client import BUILT, TrustStore
+from fieldops.edges.tuf_client import TrustStore
 from fieldops.edges.usb import FolderSource, LooseMetadata
 from fieldops.errors import FieldopsError, TrustRefused, UsageFault
 from fieldops.policy import NO_POLICY, PolicyDocument, decode_policy
@@ -58,9 +58,12 @@ class Want(Struct, frozen=True, kw_only=True):
 
 
 class _Job(Struct, frozen=True, kw_only=True, tag_field="op"):
+    """clock_floor, floor_root: the signed time that the registry remembers, and the version of the newest root when it did."""
+
     trust: str
     now: float = 0.0
     clock_floor: float = 0.0
+    floor_root: int = 0
 
 
 class _OfDevice(_Job, frozen=True, kw_only=True):
@@ -167,7 +170,7 @@ def _do(job: Job) -> Result:
 def _store(job: Job, clock: _JobClock, blobs: str | None = None) -> TrustStore:
     folder = Path(job.trust)
     cache = Path(blobs).parent if blobs else folder / "cache"
-    store = TrustStore(folder, cache, clock, built=max(BUILT, job.clock_floor))
+    store = TrustStore(folder, cache, clock, floor=(job.clock_floor, job.floor_root))
     first = folder / "root.json"  # where enrolment puts the root; it is checked before it is believed
     if not store.facts().root_version and first.is_file():
         with storage_faults(first):

@@ -35,7 +35,7 @@ from fieldops.bundles.trust import (
 from fieldops.deadline import Deadline
 from fieldops.edges.blobs import BlobCache
 from fieldops.edges.tuf_offers import claimed, offers, refused_offers
-from fieldops.edges.tuf_state import CachedPayload, State, TrustFolder, no_root
+from fieldops.edges.tuf_state import CachedPayload, State, TrustFolder, no_root, timestamp_keys_went
 from fieldops.errors import TrustRefused, UsageFault
 from fieldops.policy import NO_POLICY, PolicyDocument, decode_policy
 from fieldops.ports import BreakGlass, Broken, Candidate, Clock, OnProgress, Payload, Progress, Source, TrustedBundle, TrustFacts
@@ -62,16 +62,27 @@ class _Judged:
 class TrustStore:
     """Implements ports.Trust. Creates nothing until something is pinned or refreshed.
 
-    built: the least time this build believes in; a device hands its own clock floor here.
+    built: the least time this build believes in.
+    floor: what a device's registry remembers of signed time, and the version of its newest root when it did.
     cache_limit: bytes of copies beyond which old bundles give way; None: none ever does, as on a device.
     """
 
-    def __init__(self, folder: Path, cache: Path, clock: Clock, *, built: float = BUILT, cache_limit: int | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        cache: Path,
+        clock: Clock,
+        *,
+        built: float = BUILT,
+        floor: tuple[float, int] = (0.0, 0),
+        cache_limit: int | None = None,
+    ) -> None:
         self.folder = folder
         self.blobs = BlobCache(cache, cache_limit)
         self._files = TrustFolder(folder)
         self._clock = clock
         self._built = built
+        self._remembered = floor
 
     # --- reading, without tuf ---------------------------------------------------------------------------------------
 
@@ -136,9 +147,10 @@ class TrustStore:
                 raise UsageFault(
                     f"root {max(pinned)} is pinned already",
                     reason="already_pinned",
-                    next_step="newer roots come with a stick; to start anew, move the trust folder away",
+                    next_step="newer roots come with a stick; to trust another release team, set up another home",
                 )
             if not pinned:
+                self._files.check_seen(version, root)
                 self._files.keep_roots({version: root}, None)
         return fingerprint
 
@@ -329,26 +341,39 @@ class TrustStore:
         roots = self._files.roots()
         if not roots:
             raise no_root()
-        state = self._files.state()
         self._files.sweep()
-        own, root, now = self._files.own(), roots[max(roots)], self._now(state)
+        self._files.settle(self._files.state())
+        own, now = self._files.own(), self._now(self._files.state())
         if source is None and "timestamp.json" not in own:
             raise refuse("missing", "no signed metadata was brought here yet", next_step="bring a stick of the release team")
-        if stale is None:
-            outcome = tuf_refresh.verify(own, root, source, now=now, deadline=deadline, scratch=self.folder)
-        else:
-            outcome = tuf_refresh.verify_stale(own, root, source, channel=stale, now=now, deadline=deadline, scratch=self.folder)
-        return _Judged(self._judged(outcome, state), outcome.outdated, outcome.stale_at)
 
-    def _judged(self, outcome: Outcome, state: State | None) -> Verified:
+        def attempt(root: bytes, now: float) -> Outcome:
+            if stale is None:
+                return tuf_refresh.verify(own, root, source, now=now, deadline=deadline, scratch=self.folder)
+            return tuf_refresh.verify_stale(own, root, source, channel=stale, now=now, deadline=deadline, scratch=self.folder)
+
+        outcome = attempt(roots[max(roots)], now)
+        self._keep_newer(outcome)
+        roots, lowered = self._files.roots(), self._now(self._files.state())
+        if lowered < now:  # a new root took back what the timestamps of the old key had said of the time
+            outcome = attempt(roots[max(roots)], lowered)
+            self._keep_newer(outcome)
+            roots = self._files.roots()
+        self._files.check_seen(max(roots), roots[max(roots)])
+        return _Judged(self._judged(outcome), outcome.outdated, outcome.stale_at)
+
+    def _keep_newer(self, outcome: Outcome) -> None:
         known = self._files.roots()
         newer = {version: data for version, data in outcome.roots.items() if version not in known}
         if newer:
-            self._files.keep_roots(newer, state)
+            self._files.keep_roots(newer, self._files.state())
+
+    def _judged(self, outcome: Outcome) -> Verified:
         if outcome.verified is None:
             raise outcome.refusal or refuse("malformed", "the metadata could not be judged")
-        # tuf's own rollback check needs our former timestamp intact; this one does not. A new root may reset versions.
-        if state is not None and not newer and outcome.verified.timestamp_version < state.timestamp_version:
+        # tuf's own rollback check needs our former timestamp intact; this one does not. New timestamp keys begin anew.
+        state = self._files.state()
+        if state is not None and outcome.verified.timestamp_version < state.timestamp_version:
             raise refuse("rollback", f"timestamp {outcome.verified.timestamp_version} after {state.timestamp_version}")
         return outcome.verified
 
@@ -402,7 +427,11 @@ class TrustStore:
         return max(self._clock.now(), self._floor(state))
 
     def _floor(self, state: State | None) -> float:
-        return max(self._built, state.clock_floor if state else 0.0)
+        return max(self._built, self._remembered_floor(), *((state.clock_floor, state.signed_floor) if state else ()))
+
+    def _remembered_floor(self) -> float:
+        floor, since = self._remembered
+        return 0.0 if floor and timestamp_keys_went(self._files.roots(), since) else floor
 
     def _payload(self) -> Payload:
         return CachedPayload(self._files.metadata, self.blobs)

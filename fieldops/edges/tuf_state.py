@@ -2,6 +2,7 @@
 
     metadata/<n>.root.json ... timestamp.json    as on a stick; timestamp.json is replaced last, so the set is whole
     state.json                                   what of it is needed without loading tuf; written after the set
+    ../keys/trust-root.json                      the newest root ever seen here, beside the keys: it outlives the trust folder
 
 Power may go at any line: what is found then is the old set or the new one, and a summary that is behind is made again.
 """
@@ -12,9 +13,10 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -38,14 +40,24 @@ _FIRST_PLAUSIBLE_TIME = 1_500_000_000  # a timestamp version below is a counter,
 
 
 class State(Struct, frozen=True, kw_only=True):
+    """clock_floor: raised by store receipts. signed_floor: by timestamps, and only as good as the keys that signed them."""
+
     v: int = 1
     root_version: int
     root_sha256: str
     timestamp_version: int = 0
     expires: float | None = None
     clock_floor: float = 0.0
+    signed_floor: float = 0.0
     targets: list[Target] = []
     lapsed: dict[str, str] = {}
+
+
+class SeenRoot(Struct, frozen=True, kw_only=True):
+    """The newest root that this computer ever believed."""
+
+    version: int
+    sha256: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +97,24 @@ class TrustFolder:
     def roots(self) -> dict[int, bytes]:
         files = _metadata_files(self.metadata)
         return {int(match[1]): data for name, data in files.items() if (match := _ROOT_FILE.fullmatch(name))}
+
+    @property
+    def _seen(self) -> Path:
+        return self.folder.parent / "keys" / f"{self.folder.name}-root.json"
+
+    def seen(self) -> SeenRoot | None:
+        """Raises StorageFault."""
+        with storage_faults(self._seen):
+            try:
+                return decoder(SeenRoot).decode(self._seen.read_bytes())
+            except FileNotFoundError:
+                return None
+            except (msgspec.DecodeError, RecursionError) as error:
+                raise StorageFault(
+                    f"{self._seen} is damaged: {error}",
+                    reason="corrupt",
+                    next_step="bring it back from a backup, or set this computer up anew in a new home",
+                ) from error
 
     def own(self) -> dict[str, bytes]:
         """All but the roots."""
@@ -130,7 +160,8 @@ class TrustFolder:
                 root_sha256=hashlib.sha256(roots[newest]).hexdigest(),
                 timestamp_version=verified.timestamp_version,
                 expires=verified.expires,
-                clock_floor=max(state.clock_floor if state else 0.0, _signed_time(verified)),
+                clock_floor=state.clock_floor if state else 0.0,
+                signed_floor=max(state.signed_floor if state else 0.0, _signed_time(verified)),
                 targets=list(verified.targets),
                 lapsed=verified.lapsed,
             )
@@ -140,15 +171,42 @@ class TrustFolder:
                 unlink(path)
         sync_folder(self.metadata)
 
-    def keep_roots(self, roots: dict[int, bytes], state: State | None) -> None:
+    def keep_roots(self, roots: Mapping[int, bytes], state: State | None) -> None:
         for version, data in sorted(roots.items()):
             self.keep_older_root(version, data)
+        self.settle(state)
+
+    def settle(self, state: State | None) -> None:
+        """Summary and memory follow the roots that lie here; also what a cut between the files left behind.
+
+        What timestamps said of the time and of their own order goes with the keys that said it: a wrong clock at the office,
+        or a stolen key, must not bind anybody beyond its rotation. Only root keys can bring that about.
+        """
+        roots = self.roots()
         newest = max(roots)
         sha256 = hashlib.sha256(roots[newest]).hexdigest()
         if state is None:
             self.write(State(root_version=newest, root_sha256=sha256, expires=_expires(roots[newest])))
-        else:
+        elif state.root_version < newest:
+            if timestamp_keys_went(roots, state.root_version):
+                state = msgspec.structs.replace(state, timestamp_version=0, signed_floor=0.0)
             self.write(msgspec.structs.replace(state, root_version=newest, root_sha256=sha256))
+        seen = self.seen()
+        if seen is None or seen.version < newest:
+            write_whole(self._seen, msgspec.json.encode(SeenRoot(version=newest, sha256=sha256)))
+
+    def check_seen(self, version: int, data: bytes) -> None:
+        """Raises TrustRefused (rollback) for a root from before the newest one ever seen here, or another one of its version."""
+        seen = self.seen()
+        if seen is None or seen.version < version:
+            return
+        if seen.version == version and seen.sha256 == hashlib.sha256(data).hexdigest():
+            return
+        raise refuse(
+            "rollback",
+            f"root {version} is not enough: this computer has seen root {seen.version} ({seen.sha256[:16]})",
+            next_step=f"ask the release team for root {seen.version} or a newer one; no reset goes back behind it",
+        )
 
     def keep_older_root(self, version: int, data: bytes) -> None:
         write_whole(self.metadata / f"{version}.root.json", data)
@@ -164,6 +222,19 @@ class TrustFolder:
             for pattern in (".*.part", "metadata/.*.part"):
                 for path in self.folder.glob(pattern):
                     unlink(path)
+
+
+def timestamp_keys_went(roots: Mapping[int, bytes], since: int) -> bool:
+    """Whether a root after `since` took the timestamp from a key that had it. roots: each signed by the one before.
+
+    False when `since` itself is not among them: nothing can be told then.
+    """
+    chain = [_timestamp_keys(data) for version, data in sorted(roots.items()) if version >= since]
+    return since in roots and any(not before <= after for before, after in pairwise(chain))
+
+
+def _timestamp_keys(root: bytes) -> set[str]:
+    return set(json.loads(root)["signed"]["roles"]["timestamp"]["keyids"])
 
 
 def _signed_time(verified: Verified) -> float:

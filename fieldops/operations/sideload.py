@@ -274,7 +274,9 @@ def _trust_first(trust: Trust, device: Device, deadline: Deadline) -> Iterable[P
     """New people, rules and golden sets reach the device before the model that needs them."""
     version, policy_sha256, payload = trust.policy_payload()
     known = device.trust(deadline)
-    if policy_sha256 and (known.policy_sha256 != policy_sha256 or known.timestamp_version < version):
+    # A newer root also where the device has the higher timestamp: that one may be from a clock that was wrong.
+    behind = known.timestamp_version < version or known.root_version < trust.facts().root_version
+    if policy_sha256 and (known.policy_sha256 != policy_sha256 or behind):
         yield Planned(RotateTrust(timestamp_version=version), payload)
 
 

@@ -133,6 +133,25 @@ def test_pinning_an_old_root_again_never_goes_back_behind_a_newer_one(run: Run, 
     assert "version 2" in run("policy", "show").out
 
 
+def test_moving_the_trust_folder_away_does_not_go_back_behind_a_newer_root(run: Run, home: Path, office: Path) -> None:
+    first, second = (office / f"repo/metadata/{version}.root.json" for version in (1, 2))
+    assert run("policy", "pin", str(first), "--expect-fingerprint", fingerprint(first)).code == 0
+    assert run("release", "rotate", "root", *open_with(office), "--out", "root-1").code == 0
+    assert run("release", "sign", "root", *open_with(office)).code == 0
+    assert run("release", "publish", *open_with(office)).code == 0
+    assert run("stick", "export", str(office / "stick"), *open_with(office)).code == 0
+    assert run("stick", "list", str(office / "stick")).code == 0
+    (home / "trust").rename(office / "away")
+    assert "none pinned" in run("policy", "show").out
+    done = run("policy", "pin", str(first), "--expect-fingerprint", fingerprint(first), "--json")
+    refusal = done.document()
+    assert isinstance(refusal, ErrorDoc)
+    assert (done.code, refusal.reason) == (3, "rollback")
+    assert "root 2" in refusal.next
+    assert run("policy", "pin", str(second), "--expect-fingerprint", fingerprint(second)).code == 0
+    assert "version 2" in run("policy", "show").out
+
+
 def test_the_doctor_ends_with_7_and_names_what_is_to_do(run: Run, office: Path) -> None:
     done = run("release", "doctor", *at(office), "--json")
     health = done.document()
