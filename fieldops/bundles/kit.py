@@ -13,6 +13,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
+from fieldops.decoding import decoder
 from fieldops.errors import Fault, UsageFault
 
 KIT_FILE = "kit.json"
@@ -128,7 +129,7 @@ def decode_kit(data: bytes, file: str) -> Kit:
     if len(data) > KIT_LIMIT_BYTES:
         raise bad(f"{len(data)} bytes")
     try:
-        kit = msgspec.json.decode(data, type=Kit)
+        kit = decoder(Kit).decode(data)
     except (msgspec.DecodeError, RecursionError) as error:
         raise bad(str(error)) from error
     if kit.schema != Kit.__struct_defaults__[0] or kit.platform not in PLATFORMS or len(kit.files) > MOST_FILES:
