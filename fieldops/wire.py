@@ -407,7 +407,9 @@ class ErrorDoc(_Message, frozen=True, kw_only=True):
 
 
 def error_doc(error: FieldopsError) -> ErrorDoc:
-    return ErrorDoc(exit=error.exit_code, reason=error.reason, message=error.message, next=next_step_of(error), device=error.device)
+    return ErrorDoc(
+        exit=error.exit_code, reason=error.reason, message=error.message, next=next_step_of(error), device=error.device
+    )
 
 
 def error_of(doc: ErrorDoc, device: str | None = None) -> FieldopsError:
