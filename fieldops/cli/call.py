@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Generic, TypeVar
 import typer
 from msgspec import Struct
 
-from fieldops.cli.diagnostics import CANCELLED, report_all, tell
+from fieldops.cli.diagnostics import CANCELLED, ask, at_terminal, report_all, tell
 from fieldops.deadline import CancelToken, Deadline
 from fieldops.errors import Cancelled, FieldopsError, UsageFault, gravest
 from fieldops.wiring import Laptop
@@ -98,6 +98,8 @@ class Call:
     def of(cls, context: typer.Context, *, json: bool = False, timeout: float = 30.0) -> Call:
         home: str | None = context.find_root().params.get("home")  # typer has not made a path of it here
         call = cls(Path(home) if home is not None else None, json=json, timeout=timeout)
+        if at_terminal():
+            call.laptop.ask = ask
         context.call_on_close(call.laptop.close)
         return call
 

@@ -17,7 +17,7 @@ from fieldops.errors import Cancelled, FieldopsError, StorageFault, UsageFault, 
 if TYPE_CHECKING:
     from typer.exceptions import TyperException
 
-    from fieldops.ports import Progress
+    from fieldops.ports import Progress, Question
 
 CANCELLED = Cancelled.exit_code
 
@@ -150,6 +150,19 @@ def agreed(question: str) -> None:
 def typed(what: str, wanted: str) -> bool:
     """Whether the person types exactly what is wanted."""
     return _typed(f"type {what}:") == wanted
+
+
+def ask(question: Question) -> str | None:
+    """A passphrase or password for a link, from the terminal; never kept. None: nobody answered."""
+    import getpass
+
+    _clear_progress()
+    try:
+        if question.echo:
+            return _typed(question.text)
+        return getpass.getpass(f"{clean(question.text)}: ", stream=sys.stderr)
+    except EOFError:
+        return None
 
 
 def _typed(question: str) -> str:
