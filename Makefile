@@ -4,12 +4,13 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check format bench faults schemas lock clean
+.PHONY: demo test check format coverage bench faults schemas lock clean
 demo: $(VENV)/.demo ; @if [ -n "$(TOUR)" ] || ! [ -t 1 ]; then $(BIN)/fieldops demo --tour; else $(BIN)/fieldops demo; fi
 test: $(VENV)/.test ; $(BIN)/python -m pytest -n 2 $(ARGS)
 faults: $(VENV)/.test ; $(BIN)/python -m pytest -n 2 -m slow_faults --timeout 3600 $(ARGS)
 check: $(VENV)/.test ; $(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/lint-imports
 format: $(VENV)/.test ; $(BIN)/ruff format . && $(BIN)/ruff check --fix .
+coverage: $(VENV)/.test ; $(BIN)/coverage erase && $(BIN)/coverage run -m pytest -q tests/domain tests/operations tests/audit tests/trust && $(BIN)/coverage combine -q && $(BIN)/coverage report --ignore-errors --include "fieldops/*.py,fieldops/bundles/*,fieldops/drift/*,fieldops/runbooks/*,fieldops/audit/*,fieldops/operations/*" --omit "fieldops/wiring.py,fieldops/__main__.py"
 bench: $(VENV)/.test ; $(BIN)/python -m benchmarks
 schemas: $(VENV)/.test ; $(BIN)/python -m fieldops.cli.schemas docs/schemas
 lock: $(VENV)/.test ; $(BIN)/python scripts/lock_agent.py
