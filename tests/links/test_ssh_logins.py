@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import shutil
 import socket
 import subprocess
@@ -230,8 +231,8 @@ def dropbear(tmp_path: Path, identity: Path) -> Iterator[tuple[DeviceEntry, Know
     public = next(line for line in made.stdout.splitlines() if line.startswith("ssh-ed25519"))
     (home / ".ssh" / "authorized_keys").write_text(identity.with_name("id.pub").read_text())
     (home / ".ssh" / "authorized_keys").chmod(0o600)
-    # it takes keys only from the login's home, so it gets another one there, which nobody else sees
-    run = f'mount --bind "$1" {Path.home()} && exec {DROPBEAR} -F -E -e -s -p 127.0.0.1:{port} -r "$1/host" -P "$1/pid"'
+    # it takes keys only from the home that the system knows, so it gets another one there, which nobody else sees
+    run = f'mount --bind "$1" {pwd.getpwuid(os.geteuid()).pw_dir} && exec {DROPBEAR} -F -E -e -s -p 127.0.0.1:{port} -r "$1/host" -P "$1/pid"'
     process = subprocess.Popen(
         ["unshare", "--mount", *([] if os.geteuid() == 0 else ["--map-root-user"]), "sh", "-c", run, "sh", home],
         stderr=subprocess.DEVNULL,
