@@ -270,6 +270,11 @@ def run(
     )
 
 
+def commit(gate: Gate, device: Device, model: str, version: str, deadline: Deadline, *, words: Words = Words()) -> StepRecord:
+    """End a trial that somebody watched. Raises DeviceCannot when the device went back meanwhile."""
+    return gate.perform(device, Commit(model=model, version=version), deadline, words=words)
+
+
 def _trust_first(trust: Trust, device: Device, deadline: Deadline) -> Iterable[Planned]:
     """New people, rules and golden sets reach the device before the model that needs them."""
     version, policy_sha256, payload = trust.policy_payload()

@@ -143,10 +143,10 @@ class LaptopSite:
             return sideload.run(self._laptop.gate(), device, one, deadline, words=words, progress=progress)[0]
 
     def commit(self, entry: DeviceEntry, model: str, version: str, words: Words, deadline: Deadline) -> StepRecord:
-        from fieldops.steps import Commit
+        from fieldops.operations import sideload
 
         with self._laptop.connect(entry, deadline) as device:
-            return self._laptop.gate().perform(device, Commit(model=model, version=version), deadline, words=words)
+            return sideload.commit(self._laptop.gate(), device, model, version, deadline, words=words)
 
     # --- rollback ------------------------------------------------------------------------------------------------------------------
 
