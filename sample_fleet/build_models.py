@@ -39,7 +39,7 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+from threadpoolctl import threadpool_limits
 
 from fieldops.bundles.golden import ANY_ISA, Golden, encode_golden
 from fieldops.bundles.manifest import Manifest, Needs, Objectives, Rule, Tensor, Tier
