@@ -55,9 +55,10 @@ def run(words: list[str]) -> int:
     config = read(home.config)
     runtime = Runtime.of(config)
     runtime.make()
-    with exclusive(home.lock, "the agent", wait_s=3.0):
+    # `after` closes what threads write to, once the event loop and they have ended
+    with exclusive(home.lock, "the agent", wait_s=3.0), contextlib.ExitStack() as after:
         try:
-            asyncio.run(_serve(home, config, runtime, until_eof=given.until_eof))
+            asyncio.run(_serve(home, config, runtime, after, until_eof=given.until_eof))
         except BaseExceptionGroup as group:
             raise _told(group) from group
     return 0
@@ -87,11 +88,10 @@ def _logging() -> RecentLines:
 
 @contextlib.asynccontextmanager
 async def _device(
-    home: AgentHome, config: AgentConfig, group: asyncio.TaskGroup, told: dict[str, Health]
+    home: AgentHome, config: AgentConfig, registry: Registry, group: asyncio.TaskGroup, told: dict[str, Health]
 ) -> AsyncIterator[Device]:
-    """The shared parts; models are stopped and the registry closed at the end."""
+    """The shared parts; models are stopped at the end."""
     loop = asyncio.get_running_loop()
-    registry = Registry.open(home.registry)
 
     def crashed(model: str, version: str) -> None:
         told["health"].crashed(model, version)
@@ -113,17 +113,20 @@ async def _device(
         yield device
     finally:
         await models.close()
-        registry.close()
 
 
-async def _serve(home: AgentHome, config: AgentConfig, runtime: Runtime, *, until_eof: bool) -> None:
+async def _serve(home: AgentHome, config: AgentConfig, runtime: Runtime, after: contextlib.ExitStack, *, until_eof: bool) -> None:
     stop = asyncio.Event()
     stop_on_signals(asyncio.get_running_loop(), stop, until_eof=until_eof)
     told: dict[str, Health] = {}
+    registry = Registry.open(home.registry)
+    after.callback(registry.close)
     telemetry = Telemetry(home.root / "telemetry.db")
-    async with asyncio.TaskGroup() as group, _device(home, config, group, told) as device:
+    after.callback(telemetry.close)
+    async with asyncio.TaskGroup() as group, _device(home, config, registry, group, told) as device:
         _adopt_foreign(device)
         transaction = Transaction(device)
+        after.callback(transaction.join)
         lease = Lease(device.monotonic, device.under_way)
         admission = Admission(device, transaction, lease)
         health = told["health"] = Health(device, transaction, admission, telemetry)
@@ -166,7 +169,6 @@ async def _serve(home: AgentHome, config: AgentConfig, runtime: Runtime, *, unti
                 announcing.stdin.close()  # it ends with its pipe
             for path in (runtime.agent, runtime.infer, runtime.local):
                 path.unlink(missing_ok=True)
-    telemetry.close()
 
 
 async def _watch(*watchers: Health | Recorder | Keeper | Armer) -> None:

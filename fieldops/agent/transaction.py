@@ -70,6 +70,10 @@ class Transaction:
         self._hurry.set()
         self._thread.shutdown(wait=False, cancel_futures=True)
 
+    def join(self) -> None:
+        """Blocks until the thread has ended; only after `close`, and when the event loop has ended."""
+        self._thread.shutdown(wait=True)
+
     def begin(self, step_id: str, step: object) -> None:
         """A step whose record is on disk."""
         if isinstance(step, Revert):
