@@ -23,7 +23,6 @@ from fieldops.edges.onnx import (
     Observer,
     OnnxRunner,
     evaluate_golden,
-    interleaved,
     made_up_inputs,
     measure,
     record,
@@ -293,11 +292,6 @@ def test_a_cancelled_measurement_ends(digits: Path, golden: Golden) -> None:
             warmup=1,
             deadline=Deadline.after(60, time.monotonic, token),
         )
-
-
-def test_two_versions_are_timed_in_turns(cascades: dict[str, Cascade], golden: Golden) -> None:
-    one, other = interleaved(cascades["1.0.0"], cascades["1.1.0"], golden.inputs, 20)
-    assert len(one) == len(other) == 20
 
 
 def test_a_file_on_the_laptop_is_measured_without_a_manifest(digits: Path) -> None:

@@ -1,0 +1,103 @@
+"""ONNX Runtime itself: its one import, how a session is made, and what its faults become here."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+# ONNX Runtime 1.32 else makes a device id under ~/.cache and reports to its vendor once there is a network. Read at its import.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
+import onnxruntime
+from onnxruntime.capi import onnxruntime_pybind11_state as ort_state
+
+from fieldops.errors import DeviceCannot, UsageFault
+
+Array = npt.NDArray[Any]
+Tensors = dict[str, Array]
+
+_FAILED_LOAD = (
+    ort_state.Fail,
+    ort_state.InvalidGraph,
+    ort_state.InvalidProtobuf,
+    ort_state.InvalidArgument,
+    ort_state.NotImplemented,
+    ort_state.NotFound,
+    ort_state.NoSuchFile,
+    ort_state.NoModel,
+    ort_state.RuntimeException,
+    ort_state.EPFail,
+)
+_FAILED_RUN = (ort_state.Fail, ort_state.RuntimeException, ort_state.NotImplemented, ort_state.EPFail)
+
+
+RUNTIME = f"onnxruntime {onnxruntime.__version__}"
+
+
+def providers() -> list[str]:
+    """What this build offers, best first in its own opinion."""
+    return list(onnxruntime.get_available_providers())
+
+
+def runtime_key() -> str:
+    """Under an equal key the same graph gives the same bits: runtime, provider, optimiser level, instruction sets."""
+    found = np.show_config(mode="dicts")
+    extensions = found.get("SIMD Extensions", {}).get("found", []) if isinstance(found, dict) else []
+    isa = "+".join([platform.machine(), *extensions])
+    return f"{RUNTIME} CPUExecutionProvider all {isa}"
+
+
+def new_session(content: bytes, what: str, threads: int) -> Any:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    options.log_severity_level = 4  # what fails is raised; warnings would go to stderr, over a screen or into a pipe
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+    try:
+        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except MemoryError as error:
+        raise _no_memory(what) from error
+    except _FAILED_LOAD as error:
+        if "bad_alloc" in str(error) or "Failed to allocate" in str(error):
+            raise _no_memory(what) from error
+        raise DeviceCannot(
+            f"{what} does not load: {_short(error)}",
+            reason="model_unloadable",
+            next_step="build the bundle for this device's ONNX Runtime, or update the runtime",
+        ) from error
+
+
+def _no_memory(what: str) -> DeviceCannot:
+    return DeviceCannot(
+        f"not enough memory for {what}", reason="memory", next_step="use a smaller version, or free memory on the device"
+    )
+
+
+def _short(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
+
+
+@contextmanager
+def running(what: str) -> Iterator[None]:
+    try:
+        yield
+    except (ort_state.InvalidArgument, ValueError) as error:  # ValueError: an input is missing
+        raise UsageFault(
+            f"{what}: {_short(error)}", reason="bad_input", next_step="send tensors as the model's metadata describes them"
+        ) from error
+    except MemoryError as error:
+        raise _no_memory(what) from error
+    except _FAILED_RUN as error:
+        if "bad_alloc" in str(error) or "Failed to allocate" in str(error):
+            raise _no_memory(what) from error
+        raise DeviceCannot(
+            f"{what} failed: {_short(error)}", reason="inference_failed", next_step="go back to the last good version"
+        ) from error
