@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fieldops.agent.device import Device
-from fieldops.agent.tuning import settings_of
+from fieldops.agent.settings import settings_of
 from fieldops.tiers import Allowance
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from fieldops.agent.home import AgentHome
 from fieldops.agent.serving import Served
-from fieldops.agent.tuning import settings_of, tuning_of
+from fieldops.agent.settings import settings_of, tuning_of
 from fieldops.agent.workers import Load, Worker
 from fieldops.bundles.manifest import FileEntry, Manifest, Objectives, Rule, Tier
 from fieldops.edges.registry import Installed, Registry

@@ -9,7 +9,8 @@ from msgspec.structs import replace
 
 from fieldops.agent.device import Device
 from fieldops.agent.records import done
-from fieldops.agent.tuning import NO_TUNING, Tuning, keep, retune, tuning_of
+from fieldops.agent.settings import NO_TUNING, Tuning, keep, tuning_of
+from fieldops.agent.tuning import retune
 from fieldops.agent.workers import WorkerGone, WorkerSaid
 from fieldops.drift.cause import FEWEST_LABELS
 from fieldops.errors import DeviceCannot
