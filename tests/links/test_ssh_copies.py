@@ -13,7 +13,7 @@ import pytest
 
 from fieldops.deadline import CancelToken, Deadline
 from fieldops.edges import ssh
-from fieldops.edges.ssh import copies
+from fieldops.edges.ssh import upload
 from fieldops.errors import Cancelled, DeviceCannot, LinkLost, StorageFault
 from fieldops.fleet import DeviceEntry, SshAddress
 from fieldops.ports import Progress
@@ -135,7 +135,7 @@ def test_a_disk_that_is_full_is_said_and_the_old_file_stays(server: SshServer, t
     far.mkdir()
     (far / "file").write_text("old")
     with closing(linked(server)) as link:
-        name = copies.part_name(str(far / "file"), tmp_path / "local")
+        name = upload.part_name(str(far / "file"), tmp_path / "local")
         part = Path(name)
         part.symlink_to("/dev/full")
         with pytest.raises(DeviceCannot) as caught:

@@ -8,9 +8,12 @@
     channels   one connection: channels, the watchdog, what all who wait are told at its end
     commands   one command: its output, its input, its limits
     remote     what wraps a command on the device: sudo, and jobs that end with the laptop
-    copies     files to and from the device, resumable
+    sessions   commands over one connection, few at once
+    upload     a file to the device, resumable; flow feeds it
+    download   a file from the device, resumable; copies is what the two share
     streams    httpcore over a channel
     link       all of it as one object
+    relinked   a copy over as many links as it takes
 
 Rules, each learned the hard way (measured on paramiko 5.1 against OpenSSH 9.2):
 - The host key is verified before any credential is sent. Accepting a key is a change of its own.
@@ -32,10 +35,11 @@ import logging
 from fieldops.edges.ssh.channels import PING_S, SILENCE_S
 from fieldops.edges.ssh.commands import OUTPUT_LIMIT, Result
 from fieldops.edges.ssh.connecting import Terms, connect, host_key, names_of
-from fieldops.edges.ssh.copies import LEAST_IN_FLIGHT, Copied, deliver, fetch
+from fieldops.edges.ssh.copies import Copied
 from fieldops.edges.ssh.hostkeys import Vouching, verdict_on
 from fieldops.edges.ssh.link import SshLink
 from fieldops.edges.ssh.login import Keys
+from fieldops.edges.ssh.relinked import LEAST_IN_FLIGHT, deliver, fetch
 from fieldops.edges.ssh.remote import Sudo, line_of
 
 # Refused channels and handshakes are logged by paramiko to stderr, across the console's screen; we say them ourselves.

@@ -59,13 +59,17 @@ class Refused(LinkFault):
 
 
 class Connection:
-    """Safe for several threads. Ends by close(), or by the watchdog when the other side is gone."""
+    """Safe for several threads. Ends by close(), or by the watchdog when the other side is gone.
+
+    round_trip_s: the least that a question to the other side has taken.
+    """
 
     def __init__(self, transport: paramiko.Transport, sock: Heard, device: str, monotonic: Callable[[], float]) -> None:
         self.device = device
         self.monotonic = monotonic
         self._transport = transport
         self._sock = sock
+        self.round_trip_s = float("inf")
         self._ending = threading.Event()
         self._lost = ""
         self._watchdog = threading.Thread(target=self._watch, name=f"fieldops-watch-{device}", daemon=True)
@@ -86,14 +90,14 @@ class Connection:
 
     # --- channels
 
-    def open(self, kind: str, more: tuple[str | int, ...], deadline: Deadline) -> Channel:
+    def open(self, kind: str, more: tuple[str | int, ...], deadline: Deadline, *, window: int | None = None) -> Channel:
         """What paramiko's open_channel does, for kinds it does not know and with our limit. Private names: version pinned."""
         transport: Any = self._transport
         if not self.alive:
             raise self.gone(None)
         with transport.lock:
             number = transport._next_channel()
-            window, packet = transport._sanitize_window_size(None), transport._sanitize_packet_size(None)
+            window, packet = transport._sanitize_window_size(window), transport._sanitize_packet_size(None)
             message = paramiko.Message()
             message.add_byte(cMSG_CHANNEL_OPEN)
             message.add_string(kind)
@@ -105,6 +109,7 @@ class Connection:
             transport.channels_seen[number] = True
             channel._set_transport(transport)
             channel._set_window(window, packet)
+        asked = self.monotonic()
         self.send(message)
         try:
             while not opened.wait(min(dial.STEP_S, self._connecting(deadline))):
@@ -112,6 +117,7 @@ class Connection:
         except FieldopsError:
             transport._channels.delete(number)
             raise
+        self.round_trip_s = min(self.round_trip_s, self.monotonic() - asked)
         if not self.alive:
             raise self.gone(None)
         if transport._channels.get(number) is None:
@@ -153,8 +159,8 @@ class Connection:
             device=self.device,
         )
 
-    def execute(self, line: str, deadline: Deadline) -> Channel:
-        channel = self.open("session", (), deadline)
+    def execute(self, line: str, deadline: Deadline, *, window: int | None = None) -> Channel:
+        channel = self.open("session", (), deadline, window=window)
         message = paramiko.Message()
         message.add_byte(cMSG_CHANNEL_REQUEST)
         message.add_int(channel.remote_chanid)

@@ -27,21 +27,33 @@ class Heard(Protocol):
         """Close it now; bytes for a dead peer are not worth waiting for."""
 
 
+_AHEAD = 128 << 10
+
+
 class HeardSocket(socket.socket):
+    """Reads ahead: paramiko asks for 16 bytes and then for the rest of each packet, which would be two system calls."""
+
     monotonic: Callable[[], float]
     heard_at: float
+    _ahead: memoryview
+    _held: int  # bytes of it that were received
+    _given: int
 
     @classmethod
     def over(cls, sock: socket.socket, monotonic: Callable[[], float]) -> HeardSocket:
         made = cls(sock.family, sock.type, sock.proto, fileno=sock.detach())
         made.monotonic = monotonic
         made.heard_at = monotonic()
+        made._ahead, made._held, made._given = memoryview(bytearray(_AHEAD)), 0, 0
         return made
 
-    def recv(self, bufsize: int, flags: int = 0, /) -> bytes:
-        data = super().recv(bufsize, flags)
-        if data:
-            self.heard_at = self.monotonic()
+    def recv(self, bufsize: int, _flags: int = 0, /) -> bytes:
+        if self._given == self._held:
+            self._held, self._given = self.recv_into(self._ahead), 0
+            if self._held:
+                self.heard_at = self.monotonic()
+        data = bytes(self._ahead[self._given : min(self._given + bufsize, self._held)])
+        self._given += len(data)
         return data
 
     def abort(self) -> None:

@@ -2,31 +2,58 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import httpcore
 from paramiko.channel import Channel
 
+from fieldops.deadline import Deadline
 from fieldops.edges.pipe import FixedBackend
-from fieldops.edges.ssh.channels import BROKEN, SILENCE_S, hang_up
+from fieldops.edges.ssh.channels import BROKEN, SILENCE_S, Connection, Refused, hang_up
 from fieldops.edges.ssh.commands import SLICE, Bounded
-
-if TYPE_CHECKING:
-    from fieldops.edges.ssh.link import SshLink
+from fieldops.errors import Unreachable
 
 
 class SocketBackend(FixedBackend):
-    def __init__(self, link: SshLink, socket_path: str, program: str) -> None:
-        self._link, self._path, self._program = link, socket_path, program
+    """To a unix socket on the device: by a forwarded channel, else through the agent's stdio bridge."""
+
+    def __init__(self, connection: Connection, socket_path: str, program: str) -> None:
+        self._connection, self._path, self._program = connection, socket_path, program
+        self._forwarding = True
 
     def open(self, timeout: float | None) -> httpcore.NetworkStream:
-        return self._link.open_stream(self._path, self._program, timeout or SILENCE_S)
+        """Sshd says "connect failed" as well where it forbids forwarding, so only the bridge's own end tells the two apart."""
+        deadline = Deadline.after(timeout or SILENCE_S, self._connection.monotonic)
+        if self._forwarding:
+            try:
+                channel = self._connection.open("direct-streamlocal@openssh.com", (self._path, "", 0), deadline)
+                return ChannelStream(channel, self._connection)
+            except Refused as refused:
+                if not self._program:
+                    raise self.no_agent(refused.message) from refused
+        channel = self._connection.execute(f"{self._program} stdio --socket {shlex.quote(self._path)}", deadline)
+        return BridgeStream(channel, self._connection, self)
+
+    def bridged(self) -> None:
+        """The bridge works where forwarding was refused: use it from now on without asking again."""
+        self._forwarding = False
+
+    def no_agent(self, why: str) -> Unreachable:
+        # the bridge's own words name the socket and a next step as well
+        reason = why.partition(". Next: ")[0].removeprefix(f"{self._path}: ")
+        return Unreachable(
+            f"the agent's socket {self._path} cannot be reached: {reason}",
+            phase="open",
+            next_step="check that the agent runs (`fieldops-agent status` at the device), that your login may use its socket,"
+            " and that sshd allows `AllowStreamLocalForwarding` or the agent's program is in the PATH",
+            device=self._connection.device,
+        )
 
 
 class ChannelStream(httpcore.NetworkStream):
-    def __init__(self, channel: Channel, link: SshLink) -> None:
-        self._channel, self._link = channel, link
+    def __init__(self, channel: Channel, connection: Connection) -> None:
+        self._channel, self._connection = channel, connection
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         self._channel.settimeout(timeout)
@@ -36,7 +63,7 @@ class ChannelStream(httpcore.NetworkStream):
             raise httpcore.ReadTimeout(str(error)) from error
         except BROKEN as error:
             raise httpcore.ReadError(str(error)) from error
-        if not data and not self._link.alive:
+        if not data and not self._connection.alive:
             raise httpcore.ReadError("the SSH connection ended")
         return data
 
@@ -60,16 +87,16 @@ class ChannelStream(httpcore.NetworkStream):
 
     def get_extra_info(self, info: str) -> object:
         if info == "is_readable":  # httpcore asks before it reuses a connection: readable while idle means it was closed
-            return self._channel.recv_ready() or self._channel.closed or self._channel.eof_received or not self._link.alive
+            return self._channel.recv_ready() or self._channel.closed or self._channel.eof_received or not self._connection.alive
         return None
 
 
 class BridgeStream(ChannelStream):
     """Through `fieldops-agent stdio`. Its complaints are read along: unread they would fill the window."""
 
-    def __init__(self, channel: Channel, link: SshLink, socket_path: str) -> None:
-        super().__init__(channel, link)
-        self._path = socket_path
+    def __init__(self, channel: Channel, connection: Connection, backend: SocketBackend) -> None:
+        super().__init__(channel, connection)
+        self._backend = backend
         self._said = Bounded()
         self._works = False
 
@@ -79,8 +106,8 @@ class BridgeStream(ChannelStream):
             self._said.add(self._channel.recv_stderr(1 << 16))
         if data and not self._works:
             self._works = True
-            self._link.bridged()
+            self._backend.bridged()
         if not data and not self._works:
             why = self._said.last_line() or "its bridge ended"
-            raise self._link.no_agent(self._path, why)
+            raise self._backend.no_agent(why)
         return data
