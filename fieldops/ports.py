@@ -50,11 +50,18 @@ OnProgress = Callable[[Progress], None]
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What only the person can say. text: for the screen, without control characters; echo: the answer may be shown."""
+    """What only the person can say. text: for the screen, without control characters; echo: the answer may be shown.
+
+    device: the name of the device that asks; "" for what stays on this laptop. host: user@address; host_key: the fingerprint
+    that the host proved, and that is trusted.
+    """
 
     kind: Literal["passphrase", "password", "answer"]
     text: str
     echo: bool = False
+    device: str = ""
+    host: str = ""
+    host_key: str = ""
 
 
 Ask = Callable[[Question], "str | None"]
@@ -216,6 +223,8 @@ class Trail(Journal, Protocol):
 
     def verify_signature(self, public_key: bytes, signature: bytes, message: bytes) -> bool:
         """Ed25519."""
+
+    def close(self) -> None: ...
 
 
 class Technician(Protocol):

@@ -188,6 +188,8 @@ def test_a_password_is_asked_for_and_sent_only_where_the_policy_allows_and_the_h
         go(known, allowed=True)
         assert person.said == ["open sesame"]
         assert [question.kind for question in questions] == ["answer" if ways.startswith("keyboard") else "password"]
+        host = keys.ssh_fingerprint((tmp_path / "host.pub").read_text())
+        assert (questions[0].device, questions[0].host_key) == ("door", host)
 
 
 def test_a_key_with_a_passphrase_is_opened_once_and_only_where_somebody_answers(server: SshServer, tmp_path: Path) -> None:
@@ -211,6 +213,15 @@ def test_a_key_with_a_passphrase_is_opened_once_and_only_where_somebody_answers(
             terms=ssh.Terms(config=SshConfig(), keys=ring),
         ).close()
     assert answers == []
+    declining = ssh.Keys(lambda _: answers.pop(0) if answers else None)
+    terms = ssh.Terms(config=SshConfig(), keys=declining)
+    with pytest.raises(NotAuthorised, match="not given"):
+        ssh.connect(server.entry, known_hosts=server.known_hosts, identities=[locked], deadline=soon(), terms=terms)
+    answers.append("word")
+    with pytest.raises(NotAuthorised, match="locked"):
+        ssh.connect(server.entry, known_hosts=server.known_hosts, identities=[locked], deadline=soon(), terms=terms)
+    declining.ask_again()
+    ssh.connect(server.entry, known_hosts=server.known_hosts, identities=[locked], deadline=soon(), terms=terms).close()
     with pytest.raises(NotAuthorised, match="locked"):
         ssh.connect(server.entry, known_hosts=server.known_hosts, identities=[locked], deadline=soon())
 

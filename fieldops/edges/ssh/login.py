@@ -13,7 +13,7 @@ import socket
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import paramiko
 from paramiko.agent import AgentSSH
@@ -21,6 +21,7 @@ from paramiko.pkey import UnknownKeyType
 
 from fieldops.deadline import Deadline
 from fieldops.edges import dial
+from fieldops.edges.keys import ssh_fingerprint
 from fieldops.errors import NotAuthorised
 from fieldops.ports import Ask, Question
 
@@ -45,6 +46,11 @@ class Keys:
             if path not in self._open:
                 self._open[path] = self._load(path)
             return self._open[path]
+
+    def ask_again(self) -> None:
+        """For the keys whose passphrase nobody gave."""
+        with self._lock:
+            self._declined.clear()
 
     def _load(self, path: Path) -> paramiko.PKey:
         try:
@@ -116,7 +122,7 @@ class _Login:
             with contextlib.suppress(paramiko.SSHException):
                 self._interactive(ask)
         elif "password" in allowed:
-            said = ask(Question("password", f"Password of {self._where}"))
+            said = ask(self._question("password", f"Password of {self._where}"))
             if said is not None:
                 self._tried.append("a password")
                 done = threading.Event()
@@ -133,7 +139,7 @@ class _Login:
             for text, echo in prompts:
                 words = " ".join(part for part in (title, instructions, text) if part)
                 clean = "".join(char for char in words if char.isprintable())[:300]
-                answered = ask(Question("answer", f"{self._where}: {clean}", echo=bool(echo)))
+                answered = ask(self._question("answer", f"{self._where}: {clean}", echo=bool(echo)))
                 if answered is None:
                     raise paramiko.SSHException("nobody answered")
                 said.append(answered)
@@ -146,6 +152,10 @@ class _Login:
 
         threading.Thread(target=talk, name=f"fieldops-login-{self._device}", daemon=True).start()
         self._wait(done)
+
+    def _question(self, kind: Literal["password", "answer"], text: str, *, echo: bool = False) -> Question:
+        proved = ssh_fingerprint(self._transport.get_remote_server_key().asbytes())
+        return Question(kind, text, echo, self._device, self._where, proved)
 
     def _allowed(self) -> list[str]:
         """What the server says it would take; asked by trying nothing."""
