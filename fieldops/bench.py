@@ -10,7 +10,7 @@ by its ratio; a throttled run, or a kernel that is too far off, makes two runs "
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
@@ -134,7 +134,7 @@ def summarise(
     )
 
 
-WORTH_IT = 0.9  # of the time with fewer: less is not worth a core that others could use
+WORTH_IT = 0.9  # of the time of the simpler way: less is not worth it
 
 
 def thread_counts(cores: int) -> tuple[int, ...]:
@@ -142,12 +142,45 @@ def thread_counts(cores: int) -> tuple[int, ...]:
     return tuple(count for count in (1, 2, 4, 8, 16) if count <= max(1, cores))
 
 
-def fewest_threads(median_ms: Mapping[int, float]) -> int:
-    """The number of threads to use: more only where it takes at most WORTH_IT of the time with the fewer that were best."""
-    best = min(median_ms)
-    for count in sorted(median_ms):
-        if median_ms[count] <= WORTH_IT * median_ms[best]:
-            best = count
+CPU = "CPUExecutionProvider"  # what every runtime has, and against what others are believed
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """One way to run a version: an execution provider of the runtime, threads a graph, the median of a request.
+
+    distrusted: why its answers, or it itself, cannot be relied on here; "" where they are as recorded at release.
+    """
+
+    provider: str
+    threads: int
+    median_ms: float = float("inf")
+    distrusted: str = ""
+
+    @property
+    def name(self) -> str:
+        return f"{self.provider} x{self.threads}"
+
+
+def providers_to_try(detected: Sequence[str], allowed: Sequence[str]) -> tuple[str, ...]:
+    """The CPU first, then as detected. allowed: the manifest's; empty: any."""
+    named = [name for name in detected if not allowed or name in allowed]
+    return tuple(sorted(named, key=lambda name: name != CPU)) or (CPU,)
+
+
+def best_of(tried: Sequence[Tried]) -> Tried:
+    """What to use: of those that can be believed, in the order tried; a later one only where it takes at most WORTH_IT of
+    the time of the best before it. More threads cost a core that others could use, an accelerator its driver.
+
+    Raises ValueError when none can be believed.
+    """
+    good = [each for each in tried if not each.distrusted]
+    if not good:
+        raise ValueError("no way to run it can be believed")
+    best = good[0]
+    for each in good[1:]:
+        if each.median_ms <= WORTH_IT * best.median_ms:
+            best = each
     return best
 
 
@@ -160,6 +193,7 @@ def baseline_of(result: BenchResult, measured_at: float) -> BenchBaseline:
         kernel_ms=result.kernel_ms,
         measured=measured_at,
         threads=result.threads,
+        provider=result.provider,
         served_p50_ms=result.served_p50_ms,
     )
 

@@ -332,7 +332,9 @@ class BenchResult(_Message, frozen=True, kw_only=True):
     accuracy: float | None = None
     runtime: str = ""
     threads: int = 1  # in which each graph ran
-    tuned: dict[str, float] = {}  # number of threads -> median milliseconds, where they were compared
+    provider: str = "CPUExecutionProvider"  # that was asked first for each node
+    tuned: dict[str, float] = {}  # "provider xthreads" -> median milliseconds, where they were compared
+    distrusted: dict[str, str] = {}  # likewise -> why it was not taken, however fast
     served_p50_ms: float | None = None  # of requests that took the way of a program's; p50_ms is of a tight loop
     baseline: BenchBaseline | None = None
 
@@ -345,7 +347,8 @@ class BenchBaseline(_Message, frozen=True, kw_only=True):
     p90_ms: float | None
     kernel_ms: float
     measured: float  # Unix seconds
-    threads: int = 1  # what its workers are given
+    threads: int = 1  # what its workers are given, and
+    provider: str = "CPUExecutionProvider"  # what they ask first for each node
     served_p50_ms: float | None = None  # what the figures of serving are compared with; None: not measured
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import time
 from dataclasses import asdict
 from itertools import cycle, islice
@@ -13,6 +14,7 @@ import numpy as np
 from msgspec import Struct
 
 from fieldops.agent.frames import Header
+from fieldops.bench import CPU
 from fieldops.bundles.golden import Golden, decode_golden
 from fieldops.bundles.manifest import Manifest
 from fieldops.decoding import decoder
@@ -32,7 +34,7 @@ from fieldops.edges.onnx import (
     runtime_key,
     single_rows,
 )
-from fieldops.errors import UsageFault
+from fieldops.errors import DeviceCannot, UsageFault
 from fieldops.tiers import Refusal
 from fieldops.wire import encode
 
@@ -130,12 +132,22 @@ class Loaded:
     """rss_before: resident bytes before anything of the bundle was read."""
 
     def __init__(
-        self, folder: Path, manifest: Manifest, golden: Path | None, rss_before: int, *, foreign: bool, threads: int = 1
+        self,
+        folder: Path,
+        manifest: Manifest,
+        golden: Path | None,
+        rss_before: int,
+        *,
+        foreign: bool,
+        threads: int = 1,
+        provider: str = CPU,
     ) -> None:
         start = time.perf_counter()
         self._folder = folder
         self._foreign = foreign
         self._threads = threads
+        self._provider = provider
+        self.provider_fault = ""  # why the CPU's is used instead of the one asked for
         self.rss_before = rss_before
         self._declared = manifest
         self._cascade = self._fresh()
@@ -157,7 +169,14 @@ class Loaded:
     def _fresh(self) -> Cascade:
         if self._foreign:
             return Cascade.of_file(self._folder / self._declared.tiers[0].file, self._declared.model, threads=self._threads)
-        return Cascade.load(self._folder, self._declared, threads=self._threads)
+        try:
+            return Cascade.load(self._folder, self._declared, threads=self._threads, provider=self._provider)
+        except DeviceCannot as error:
+            if self._provider == CPU:
+                raise
+            # A driver that is gone since it was measured must not cost the model.
+            self._provider, self.provider_fault = CPU, error.message
+            return Cascade.load(self._folder, self._declared, threads=self._threads)
 
     def _observed(self) -> Observer | None:
         if self.manifest.sketch is None:
@@ -268,12 +287,13 @@ class Loaded:
             "rows": result.n,
             "worst": result.worst_difference,
             "finite": result.finite,
-            "same_runtime": self.manifest.replay_key == runtime_key(),
+            "same_runtime": self.manifest.replay_key == runtime_key(self._cascade.provider),
         }
         if recorded is not None:
             replayed = replay(self._cascade, self._golden, recorded)
             if replayed.comparable:
-                reply["bit_equal"] = replayed.bit_equal
+                reply |= {"bit_equal": replayed.bit_equal, "worst_of_all": replayed.worst}
+                reply["tolerance"] = self._golden.tolerance_for(platform.machine())
         return reply
 
     def latencies(self, n: int) -> list[float]:

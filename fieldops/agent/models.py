@@ -12,6 +12,7 @@ from fieldops.agent.home import AgentHome
 from fieldops.agent.serving import Served
 from fieldops.agent.settings import settings_of, tuning_of
 from fieldops.agent.workers import Load, Worker
+from fieldops.bench import CPU
 from fieldops.bundles.manifest import FileEntry, Manifest, Objectives, Rule, Tier
 from fieldops.edges.registry import Installed, Registry
 
@@ -64,7 +65,7 @@ class Models:
         """What a worker for this version loads; the files' digests are checked again there."""
         manifest = installed.manifest
         baseline = self._registry.baseline(installed.model, installed.version)
-        threads = baseline.threads if baseline else 1
+        threads, provider = (baseline.threads, baseline.provider) if baseline else (1, CPU)
         if installed.channel == "":
             return Load(
                 folder=self._kept(installed) or self._home.root / "foreign",
@@ -87,6 +88,7 @@ class Models:
             temperatures=tuning.temperatures,
             threshold=settings_of(self._registry, installed.model).threshold,
             threads=threads,
+            provider=provider,
         )
 
 

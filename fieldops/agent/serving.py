@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -16,12 +17,14 @@ import msgspec
 from fieldops.agent.figures import Figures
 from fieldops.agent.frames import Header
 from fieldops.agent.workers import Load, Worker, WorkerGone, WorkerSaid
+from fieldops.bench import CPU
 from fieldops.bundles.manifest import Rule
 from fieldops.tiers import Allowance
 
 DRAIN_S = 10.0  # longest that a switched-out worker may finish what it began
 BACK_OFF_S = (0.0, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 LONG_S = 1.0  # a pause that no request waits through
+GIVE_UP = 2  # crashes on end after which another provider than the CPU's is no longer used
 WATCH_S = 1.0  # how soon a death without requests is noticed
 CALM_S = 60.0  # without a crash for so long, the back-off starts anew
 
@@ -194,7 +197,7 @@ class Served:
                 self._sit(None)  # the rule answers meanwhile, so that nobody waits through the pause
             await asyncio.sleep(pause)
             try:
-                worker = await Worker.start(load)
+                worker = await Worker.start(load if self.crashes < GIVE_UP else dataclasses.replace(load, provider=CPU))
             except (WorkerGone, WorkerSaid):
                 continue
             if self._seat is dead and self._load is load:

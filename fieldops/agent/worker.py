@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 
 from fieldops.agent.frames import Header, PipeBroken, pack, read
+from fieldops.bench import CPU
 from fieldops.bundles.manifest import MANIFEST_FILE, Manifest
 from fieldops.decoding import decoder
 from fieldops.errors import DeviceCannot, FieldopsError, TrustRefused, UsageFault
@@ -104,10 +105,16 @@ class _Bundle:
         manifest = msgspec.convert(header["manifest"], Manifest) if header.get("manifest") else _manifest(folder)
         golden = Path(header["golden"]) if header.get("golden") else None
         self._loaded = Loaded(
-            folder, manifest, golden, before, foreign=bool(header.get("manifest")), threads=int(header.get("threads", 1))
+            folder,
+            manifest,
+            golden,
+            before,
+            foreign=bool(header.get("manifest")),
+            threads=int(header.get("threads", 1)),
+            provider=str(header.get("provider", CPU)),
         )
         self._tune(header, b"")
-        return {"load_ms": self._loaded.load_ms}, b""
+        return {"load_ms": self._loaded.load_ms, "provider_fault": self._loaded.provider_fault}, b""
 
     def _tune(self, header: Header, _: bytes) -> Reply:
         self._loaded.tune(header.get("temperatures") or {}, header.get("threshold"))

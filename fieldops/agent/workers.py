@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
+import logging
 import sys
 from asyncio.subprocess import PIPE, Process
 from dataclasses import dataclass, field
@@ -15,6 +17,7 @@ from pathlib import Path
 import msgspec
 
 from fieldops.agent.frames import Header, PipeBroken, pack, receive
+from fieldops.bench import CPU
 from fieldops.bundles.manifest import Manifest
 
 START_S = 60.0  # importing the runtime and loading a model on a slow card
@@ -51,6 +54,7 @@ class Load:
     temperatures: dict[str, float] = field(default_factory=dict)  # of this device, by tier
     threshold: float | None = None  # None: the signed one
     threads: int = 1
+    provider: str = CPU
 
     def header(self) -> Header:
         return {
@@ -62,6 +66,7 @@ class Load:
             "temperatures": self.temperatures,
             "threshold": self.threshold,
             "threads": self.threads,
+            "provider": self.provider,
         }
 
 
@@ -73,10 +78,25 @@ class Worker:
         self._process = process
         self._turn = asyncio.Lock()
         self._broken = False
+        self.provider_fault = ""  # why the CPU's provider is used instead of the load's; "": the load's is
 
     @classmethod
     async def start(cls, load: Load) -> Worker:
-        """Raises WorkerSaid (load, digest) or WorkerGone."""
+        """Raises WorkerSaid (load, digest) or WorkerGone. Where the load's provider fails, the CPU's is used and the log says so."""
+        try:
+            worker = await cls._started(load)
+        except WorkerGone as error:
+            if load.provider == CPU:
+                raise
+            # A driver that takes the process down with it must not keep the model away.
+            worker = await cls._started(dataclasses.replace(load, provider=CPU))
+            worker.provider_fault = f"{load.provider}: {error}"
+        if worker.provider_fault:
+            logging.getLogger("fieldops.agent").warning("%s %s: %s", load.model, load.version, worker.provider_fault)
+        return worker
+
+    @classmethod
+    async def _started(cls, load: Load) -> Worker:
         try:
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "fieldops.agent", "worker"),
@@ -89,7 +109,8 @@ class Worker:
             raise WorkerGone(str(error)) from error
         worker = cls(load, process)
         try:
-            await worker.call(load.header(), within_s=START_S)
+            said, _ = await worker.call(load.header(), within_s=START_S)
+            worker.provider_fault = str(said.get("provider_fault", ""))
         except TimeoutError as error:
             worker.kill()
             raise WorkerGone("it did not load in time") from error

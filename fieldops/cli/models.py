@@ -237,7 +237,7 @@ def tune(
     json: Json = False,
     timeout: Timeout = 300.0,
 ) -> int:
-    """Measure which number of threads is fastest on a device, and keep it with its baseline."""
+    """Measure which execution provider and number of threads is fastest on a device, and keep them with its baseline."""
     from fieldops.steps import Bench
 
     step = Bench(model=model, save_baseline=True, tune=True)

@@ -12,7 +12,7 @@ import httpx
 import msgspec
 import pytest
 
-from fieldops.bench import fewest_threads, thread_counts
+from fieldops.bench import CPU, thread_counts
 from fieldops.errors import DeviceCannot
 from fieldops.steps import Bench, Stage
 from fieldops.wire import MetadataUpload, b64
@@ -103,15 +103,24 @@ def test_a_benchmark_keeps_a_baseline_that_the_serving_figures_show(device: Agen
     assert serving["baseline_p50_ms"] == record.bench.served_p50_ms
 
 
-def test_the_number_of_threads_is_measured_kept_and_used_from_then_on(device: Agent, laptop: Laptop) -> None:
+def test_the_way_to_run_a_version_is_measured_kept_and_used_from_then_on(device: Agent, laptop: Laptop) -> None:
+    laptop.install(device, "1.3.0")  # which any provider may run
     record = laptop.do(device, Bench(model="digits", samples=64, save_baseline=True, tune=True))
     assert record.bench is not None
-    cores = device.get("/v1/resources")["hardware"]["cores"]
-    assert sorted(record.bench.tuned, key=int) == [str(count) for count in thread_counts(cores)]
-    assert record.bench.threads == fewest_threads({int(count): ms for count, ms in record.bench.tuned.items()})
+    hardware = device.get("/v1/resources")["hardware"]
+    ways = {f"{name} x{count}" for name in hardware["providers"] for count in thread_counts(hardware["cores"])}
+    assert set(record.bench.tuned) == ways  # each provider of this runtime computes what was recorded at release
+    assert record.bench.distrusted == {}
+    chosen = f"{record.bench.provider} x{record.bench.threads}"
+    assert record.bench.tuned[chosen] <= record.bench.tuned[f"{CPU} x1"]
+    assert chosen in record.message
     again = laptop.do(device, Bench(model="digits", samples=64))
     assert again.bench is not None
-    assert (again.bench.threads, again.bench.tuned) == (record.bench.threads, {})
+    assert (again.bench.provider, again.bench.threads, again.bench.tuned) == (
+        record.bench.provider,
+        record.bench.threads,
+        {},
+    )
 
 
 def test_an_upload_goes_on_where_it_was_cut_and_takes_only_what_was_named(device: Agent, laptop: Laptop) -> None:

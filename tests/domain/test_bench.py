@@ -14,14 +14,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fieldops.bench import (
+    CPU,
     KERNEL_RATIO_LIMIT,
     Measured,
+    Tried,
     baseline_of,
+    best_of,
     compare,
     discarded,
     fewest_samples,
-    fewest_threads,
     percentile,
+    providers_to_try,
     summarise,
     thread_counts,
 )
@@ -134,7 +137,40 @@ def test_an_earlier_throttled_run_is_no_measure() -> None:
 
 
 def test_more_threads_only_where_they_are_worth_a_core() -> None:
-    assert fewest_threads({1: 1.0, 2: 0.95, 4: 0.91}) == 1
-    assert fewest_threads({1: 1.0, 2: 0.6, 4: 0.58}) == 2
-    assert fewest_threads({1: 1.0, 2: 0.95, 4: 0.5}) == 4
+    def chosen(*median_ms: float) -> int:
+        return best_of([Tried(CPU, 2**n, ms) for n, ms in enumerate(median_ms)]).threads
+
+    assert chosen(1.0, 0.95, 0.91) == 1
+    assert chosen(1.0, 0.6, 0.58) == 2
+    assert chosen(1.0, 0.95, 0.5) == 4
     assert (thread_counts(0), thread_counts(3), thread_counts(4)) == ((1,), (1, 2), (1, 2, 4))
+
+
+@pytest.mark.parametrize(
+    ("warp", "distrusted", "chosen"),
+    [
+        (0.5, "", ("Warp", 1)),
+        (0.95, "", (CPU, 1)),  # no gain that is worth a driver
+        (0.5, "outputs differ by 3.4", (CPU, 1)),
+        (float("inf"), "it does not start here", (CPU, 1)),
+        (1.4, "", (CPU, 1)),
+    ],
+)
+def test_another_provider_only_where_it_is_faster_and_computes_the_same(
+    warp: float, distrusted: str, chosen: tuple[str, int]
+) -> None:
+    rows = [Tried(CPU, 1, 1.0), Tried(CPU, 2, 0.97), Tried("Warp", 1, warp, distrusted)]
+    found = best_of(rows)
+    assert (found.provider, found.threads) == chosen
+
+
+def test_where_nothing_can_be_believed_nothing_is_chosen() -> None:
+    with pytest.raises(ValueError, match="believed"):
+        best_of([Tried(CPU, 1, 1.0, "accuracy 0.2")])
+
+
+def test_a_manifest_narrows_the_providers_and_the_cpu_is_the_measure_of_the_others() -> None:
+    detected = ["Warp", "Azure", CPU]
+    assert providers_to_try(detected, []) == (CPU, "Warp", "Azure")
+    assert providers_to_try(detected, ["Warp", "Cuda"]) == ("Warp",)
+    assert providers_to_try(detected, ["Cuda"]) == (CPU,)  # such a bundle is refused before; the foreign one is not

@@ -12,7 +12,7 @@ import numpy as np
 
 from fieldops.bundles.manifest import FileEntry, Manifest, Objectives, Rule, Tier
 from fieldops.edges.onnx.graph import Graph, read, tensor_of
-from fieldops.edges.onnx.runtime import Array, Tensors, new_session, running
+from fieldops.edges.onnx.runtime import CPU, Array, Tensors, new_session, running
 from fieldops.errors import DeviceCannot
 from fieldops.tiers import Allowance, Choice, Refusal, Route, after_core
 
@@ -38,8 +38,9 @@ class Answer:
 class Cascade:
     """The tiers of one version. Not for several threads at once: a worker serves one request at a time."""
 
-    def __init__(self, manifest: Manifest, graphs: list[Graph]) -> None:
+    def __init__(self, manifest: Manifest, graphs: list[Graph], provider: str = CPU) -> None:
         self.manifest = manifest
+        self.provider = provider
         self._core = graphs[0]
         self._large = graphs[1] if len(graphs) > 1 else None
         self._large_s: float | None = None
@@ -58,14 +59,14 @@ class Cascade:
         self._threshold = self._core.tier.threshold if threshold is None else threshold
 
     @classmethod
-    def load(cls, folder: Path, manifest: Manifest, *, threads: int = 1) -> Cascade:
+    def load(cls, folder: Path, manifest: Manifest, *, threads: int = 1, provider: str = CPU) -> Cascade:
         """Raises TrustRefused or DeviceCannot as the module says."""
         entries = {entry.name: entry for entry in manifest.files}
         graphs = [
-            Graph(new_session(read(folder, entries.get(tier.file), tier.file), tier.file, threads), tier, manifest)
+            Graph(new_session(read(folder, entries.get(tier.file), tier.file), tier.file, threads, provider), tier, manifest)
             for tier in manifest.tiers[:2]
         ]
-        return cls(manifest, graphs)
+        return cls(manifest, graphs, provider)
 
     @classmethod
     def of_file(cls, file: Path, model: str, *, version: str = "0.0.0", threads: int = 1) -> Cascade:

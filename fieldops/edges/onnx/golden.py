@@ -12,7 +12,6 @@ import numpy as np
 
 from fieldops.bench import GoldenResult
 from fieldops.bundles.golden import Golden
-from fieldops.bundles.manifest import Manifest
 from fieldops.edges.onnx.cascade import Cascade
 from fieldops.edges.onnx.runtime import Array, runtime_key
 from fieldops.errors import TrustRefused
@@ -40,7 +39,7 @@ def evaluate_golden(cascade: Cascade, golden: Golden, recorded: bytes | None = N
     right = float((shares.argmax(axis=1) == golden.labels).mean())
     worst: float | None = None
     if recorded is not None:
-        replayed = replay(cascade, golden, recorded, tiers=_judged_by_numbers(cascade.manifest))
+        replayed = replay(cascade, golden, recorded, tiers=_judged_by_numbers(cascade))
         worst = replayed.worst if replayed.comparable else None
     within = worst is None or worst <= golden.tolerance_for(platform.machine())
     return GoldenResult(
@@ -53,10 +52,10 @@ def evaluate_golden(cascade: Cascade, golden: Golden, recorded: bytes | None = N
     )
 
 
-def _judged_by_numbers(manifest: Manifest) -> tuple[str, ...]:
+def _judged_by_numbers(cascade: Cascade) -> tuple[str, ...]:
     """Integer graphs round and saturate differently with other instruction sets; only where they were recorded are they compared."""
-    same = manifest.replay_key == runtime_key()
-    return tuple(tier.name for tier in manifest.tiers[:2] if same or "int" not in tier.variant)
+    same = cascade.manifest.replay_key == runtime_key(cascade.provider)
+    return tuple(tier.name for tier in cascade.manifest.tiers[:2] if same or "int" not in tier.variant)
 
 
 def _inputs_digest(golden: Golden) -> Array:

@@ -45,15 +45,24 @@ def providers() -> list[str]:
     return list(onnxruntime.get_available_providers())
 
 
-def runtime_key() -> str:
+CPU = "CPUExecutionProvider"
+
+
+def runtime_key(provider: str = CPU) -> str:
     """Under an equal key the same graph gives the same bits: runtime, provider, optimiser level, instruction sets."""
     found = np.show_config(mode="dicts")
     extensions = found.get("SIMD Extensions", {}).get("found", []) if isinstance(found, dict) else []
     isa = "+".join([platform.machine(), *extensions])
-    return f"{RUNTIME} CPUExecutionProvider all {isa}"
+    return f"{RUNTIME} {provider} all {isa}"
 
 
-def new_session(content: bytes, what: str, threads: int) -> Any:
+def new_session(content: bytes, what: str, threads: int, provider: str = CPU) -> Any:
+    """provider: the execution provider that is asked for each node first; what it does not take, the CPU's does.
+
+    Raises DeviceCannot (provider_unusable) when it is not there, or does not start.
+    """
+    if provider not in providers():
+        raise _unusable(provider, f"this runtime offers {', '.join(providers())}")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -62,7 +71,7 @@ def new_session(content: bytes, what: str, threads: int) -> Any:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
     try:
-        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        made = onnxruntime.InferenceSession(content, options, providers=list(dict.fromkeys([provider, CPU])))
     except MemoryError as error:
         raise _no_memory(what) from error
     except _FAILED_LOAD as error:
@@ -73,6 +82,17 @@ def new_session(content: bytes, what: str, threads: int) -> Any:
             reason="model_unloadable",
             next_step="build the bundle for this device's ONNX Runtime, or update the runtime",
         ) from error
+    if provider not in made.get_providers():  # ONNX Runtime goes on with the CPU's where one does not start
+        raise _unusable(provider, "it does not start here")
+    return made
+
+
+def _unusable(provider: str, why: str) -> DeviceCannot:
+    return DeviceCannot(
+        f"{provider} cannot be used: {why}",
+        reason="provider_unusable",
+        next_step="measure again which provider is fastest here: `fieldops bench run --tune`",
+    )
 
 
 def _no_memory(what: str) -> DeviceCannot:

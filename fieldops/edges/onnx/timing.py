@@ -62,7 +62,7 @@ def measure(
             cascade.infer(request)
             taken.append((perf_counter() - start) * 1000)
         kernel += [kernel_ms(), kernel_ms()]
-    return Measured(cold_ms=cold, samples_ms=tuple(taken), kernel_ms=median(kernel), runtime=runtime_key())
+    return Measured(cold_ms=cold, samples_ms=tuple(taken), kernel_ms=median(kernel), runtime=runtime_key(cascade.provider))
 
 
 def made_up_inputs(manifest: Manifest, n: int = 16) -> Tensors:
