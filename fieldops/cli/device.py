@@ -192,7 +192,7 @@ def trust(
             next_step="give --expect-fingerprint SHA256:..., had by another way than this network",
             device=entry.name,
         )
-    (outcome,) = call.for_each([entry], lambda each: call.laptop.host_key(each, call.deadline()))
+    (outcome,) = call.for_each([entry], lambda each: call.laptop.links.host_key(each, call.deadline()))
     if outcome.value is None:
         raise outcome.error or UsageFault("no answer", next_step="try again", device=entry.name)
     offered = outcome.value
@@ -336,7 +336,7 @@ class _Wanted:
         laptop = call.laptop
         if self.remove:
             return [describe(Unenrol(laptop=laptop.signer.laptop)), "stop the agent, take away its software, keys and models"]
-        made = laptop.read_kit(self.kit.absolute()).kit if self.kit is not None else None
+        made = laptop.office.read_kit(self.kit.absolute()).kit if self.kit is not None else None
         push = (
             [f"push and install the kit for {made.platform}, Python {made.python} ({made.size_bytes / 1e6:.0f} MB)"]
             if made
@@ -353,12 +353,12 @@ class _Wanted:
         laptop, deadline, words = call.laptop, call.deadline(), Words(*self.words)
         progress = _Steps(entry.name)
         if self.remove:
-            record = laptop.remove_agent(entry, deadline, words, progress=progress)
+            record = laptop.enrolment.remove_agent(entry, deadline, words, progress=progress)
             return _Done(laptop.inventory().find(entry.name).id or "", f"is bare again: {record.message}")
         if self.kit is None:
-            hello = laptop.enrol(entry, deadline, words, label=self.label, adopt=self.adopt, progress=progress)
+            hello = laptop.enrolment.enrol(entry, deadline, words, label=self.label, adopt=self.adopt, progress=progress)
             return _Done(hello.device, f"is enrolled: {hello.device[:SHOWN_OF_ID]}")
-        made = laptop.install(
+        made = laptop.enrolment.install(
             entry,
             self.kit.absolute(),
             deadline,
@@ -409,8 +409,8 @@ def discover(
     if multicast:
         hints += _heard(call)
     if cable:
-        hints += call.run(lambda: call.laptop.neighbours(call.deadline(min(call.timeout, LISTEN_S))))
-    found = call.run(lambda: call.laptop.discover(hints, call.deadline()))
+        hints += call.run(lambda: call.laptop.links.neighbours(call.deadline(min(call.timeout, LISTEN_S))))
+    found = call.run(lambda: call.laptop.links.discover(hints, call.deadline()))
     if json:
         document(Discovered(found=[_found(each) for each in found]))
         return
@@ -435,7 +435,7 @@ def discover(
 
 def _heard(call: Call) -> list[Hint]:
     try:
-        return call.run(lambda: call.laptop.heard(call.deadline(min(call.timeout, LISTEN_S))))
+        return call.run(lambda: call.laptop.links.heard(call.deadline(min(call.timeout, LISTEN_S))))
     except LinkFault as error:
         tell(str(error))
         return []
@@ -512,7 +512,7 @@ def show(
 
 def _show_support(call: Call, entry: DeviceEntry) -> None:
     """What a device without an agent could do, and what keeps it from more."""
-    (outcome,) = call.for_each([entry], lambda each: call.laptop.support(each, call.deadline()))
+    (outcome,) = call.for_each([entry], lambda each: call.laptop.links.support(each, call.deadline()))
     support = outcome.value
     if support is None:
         return

@@ -33,7 +33,7 @@ def build(
     def said(progress: Progress) -> None:
         tell(f"{progress.phase}: {progress.done} of {progress.total}")
 
-    made = call.run(lambda: call.laptop.build_kit(platform, python, folder, call.deadline(), said))
+    made = call.run(lambda: call.laptop.office.build_kit(platform, python, folder, call.deadline(), said))
     kit = made.kit
     if json:
         document(
@@ -67,7 +67,7 @@ def check(
     """Compare every file of a kit with what was built."""
     from fieldops.cli.documents import BuiltKit
 
-    made = Call.of(context, json=json).laptop.read_kit(folder.absolute())
+    made = Call.of(context, json=json).laptop.office.read_kit(folder.absolute())
     kit = made.kit
     if json:
         document(

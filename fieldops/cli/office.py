@@ -38,7 +38,7 @@ def said(call: Call, verb: str, done: list[str]) -> None:
 
 def keys_in(call: Call, keys: Path, passphrase_file: Path | None) -> ReleaseKeys:
     """To sign with: a locked key is asked for at a terminal."""
-    return call.laptop.release_keys(keys, _asked("passphrase of {}: ") if at_terminal() else None, passphrase_file)
+    return call.laptop.office.release_keys(keys, _asked("passphrase of {}: ") if at_terminal() else None, passphrase_file)
 
 
 def new_keys_in(
@@ -46,18 +46,18 @@ def new_keys_in(
 ) -> ReleaseKeys:
     """To make keys in. together: all get one passphrase. Raises UsageFault when nobody says how they are to be locked."""
     if unencrypted:
-        return call.laptop.release_keys(keys, None, None)
+        return call.laptop.office.release_keys(keys, None, None)
     if passphrase_file is None and not at_terminal():
         raise UsageFault(
             "a new key needs a passphrase, and nobody is at a terminal to be asked",
             reason="needs_passphrase",
             next_step="give --passphrase-file FILE (or --unencrypted, for trials)",
         )
-    return call.laptop.release_keys(keys, (lambda _name: _chosen("all keys")) if together else _chosen, passphrase_file)
+    return call.laptop.office.release_keys(keys, (lambda _name: _chosen("all keys")) if together else _chosen, passphrase_file)
 
 
 def release(call: Call, repo: Path, keys: Path, passphrase_file: Path | None = None) -> Release:
-    return call.laptop.release(repo, keys_in(call, keys, passphrase_file))
+    return call.laptop.office.release(repo, keys_in(call, keys, passphrase_file))
 
 
 def _asked(question: str) -> Callable[[str], bytes]:

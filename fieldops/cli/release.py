@@ -75,7 +75,7 @@ def add(
     opened = release(call, repo, HERE)
     added = call.run(
         lambda: operation.add(
-            opened, call.laptop.appraiser, folder, manifest, call.deadline(), channel=channel, calibration=calibration
+            opened, call.laptop.office.appraiser, folder, manifest, call.deadline(), channel=channel, calibration=calibration
         )
     )
     found = added.appraisal
@@ -112,7 +112,7 @@ def sign(
     if repo is None:
         said(call, "sign", _sign_carried(call, holder, role, key or [], pending))
         return
-    opened = call.laptop.release(repo, holder)
+    opened = call.laptop.office.release(repo, holder)
     if pending is not None:
         opened.join(role, pending)
     if pending is None or key:
@@ -132,11 +132,11 @@ def _sign_carried(call: Call, holder: ReleaseKeys, role: str, names: list[str], 
             reason="usage",
             next_step="give --repo DIR, or --pending FILE and --key NAME",
         )
-    changes = call.laptop.sign_carried(holder, role, [], pending)
+    changes = call.laptop.office.sign_carried(holder, role, [], pending)
     if not names:
         return [*changes, "not signed: give --key NAME to sign it"]
     _confirm(changes)
-    call.laptop.sign_carried(holder, role, names, pending)
+    call.laptop.office.sign_carried(holder, role, names, pending)
     return [*changes, f"signed; carry {pending} back"]
 
 

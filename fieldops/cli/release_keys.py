@@ -34,7 +34,7 @@ def keygen(
     if program:
         if public is None:
             raise UsageFault("--signer needs --public", reason="usage", next_step="give the PEM file of its public key")
-        folder = call.laptop.release_keys(keys, None, None)
+        folder = call.laptop.office.release_keys(keys, None, None)
         key = folder.attach(name, public, program)
     else:
         folder = new_keys_in(call, keys, passphrase_file, unencrypted=unencrypted)
@@ -59,7 +59,7 @@ def init(
         folder = keys_in(call, keys, passphrase_file)
     else:
         folder = new_keys_in(call, keys, passphrase_file, unencrypted=unencrypted, together=True)
-    made = call.laptop.new_release(repo, folder, _thresholds(threshold or []))
+    made = call.laptop.office.new_release(repo, folder, _thresholds(threshold or []))
     done = [f"repository {repo}, keys {keys}"]
     done += [fingerprint_line(made)] if made.published else _to_sign(made)
     said(call, "init", done)
@@ -102,7 +102,7 @@ def rotate(
     call = Call.of(context, json=json)
     makes = into is None and threshold is None
     holder = new_keys_in(call, keys, passphrase_file, unencrypted=unencrypted) if makes else keys_in(call, keys, passphrase_file)
-    opened = call.laptop.release(repo, holder)
+    opened = call.laptop.office.release(repo, holder)
     roles = opened.rotate(role, out=out, into=into, threshold=threshold)
     done = [text for each in roles for text in (*opened.changes(each), *map(str, opened.standing(each)))]
     said(call, "rotate", [*done, f"sign next: {', '.join(roles)}"])

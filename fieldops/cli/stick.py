@@ -152,8 +152,8 @@ def renew(
     from fieldops.operations.renew import renew as operation
 
     call = Call.of(context, json=json, timeout=timeout)
-    sticks = [call.laptop.stick_at(path) for path in stick or ()]
-    source = call.laptop.renewal(file)
+    sticks = [call.laptop.office.stick_at(path) for path in stick or ()]
+    source = call.laptop.office.renewal(file)
     at_hand = [*(call.laptop.media.at(path) for path in stick or ()), *call.laptop.media.find()]
     done = call.run(lambda: operation(call.laptop.gate(), call.laptop.trust, source, sticks, call.deadline(), payloads=at_hand))
     refused = [error for _, error in done.refused]

@@ -277,7 +277,7 @@ def _bring_laptop(fleet: Fleet, deadline: Deadline, tell: Tell) -> None:
     ]
 
     def one(entry: DeviceEntry) -> None:
-        laptop.enrol(entry, deadline, Words(reason="first start of the sample fleet"), label="sample fleet")
+        laptop.enrolment.enrol(entry, deadline, Words(reason="first start of the sample fleet"), label="sample fleet")
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
         for _ in pool.map(one, wanted):
@@ -286,7 +286,7 @@ def _bring_laptop(fleet: Fleet, deadline: Deadline, tell: Tell) -> None:
 
 def _enrolled(fleet: Fleet, camera: Camera) -> bool:
     entry = fleet.laptop.inventory().find(camera.name)
-    return entry.id is not None and (entry.lan is None or fleet.laptop.pin_of(entry.id) is not None)
+    return entry.id is not None and (entry.lan is None or fleet.laptop.pins.of(entry.id) is not None)
 
 
 def _feed(fleet: Fleet, deadline: Deadline, tell: Tell) -> None:

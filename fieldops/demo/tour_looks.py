@@ -28,7 +28,7 @@ def discover(scene: Scene) -> str:
     fleet = scene.fleet
     lan = next(camera for camera in fleet.cameras if camera.reach == "lan")
     hint = Hint(name="seen on the plant network", lan=Address("127.0.0.1", fleet.ports[f"{lan.name}.lan"]), id=None)
-    found = {each.entry.name: each for each in scene.laptop.discover([hint], scene.deadline(20)) if each.known}
+    found = {each.entry.name: each for each in scene.laptop.links.discover([hint], scene.deadline(20)) if each.known}
     for camera in fleet.cameras:
         each = found[camera.name]
         if camera.reach == "off":

@@ -81,10 +81,10 @@ class Site:
         return self.home / ".local/share/fieldops-agent"
 
     def install(self, kit: KitFolder, **more: object) -> Installed:
-        return self.laptop.install(self.entry, kit.folder, soon(110), Words(), **more)  # type: ignore[arg-type]
+        return self.laptop.enrolment.install(self.entry, kit.folder, soon(110), Words(), **more)  # type: ignore[arg-type]
 
     def remove(self) -> None:
-        self.laptop.remove_agent(self.entry, soon(60), Words())
+        self.laptop.enrolment.remove_agent(self.entry, soon(60), Words())
 
     def running(self) -> list[int]:
         """Processes of this device's agent and its supervisor."""

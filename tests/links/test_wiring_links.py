@@ -40,7 +40,7 @@ def test_an_unknown_host_is_not_enrolled(laptop: Laptop, server: SshServer) -> N
     from fieldops.operations.gate import Words
 
     with pytest.raises(HostKeyUnknown):
-        laptop.enrol(server.entry, soon(), Words())
+        laptop.enrolment.enrol(server.entry, soon(), Words())
 
 
 BLOB = b"\x00\x00\x00\x0bssh-ed25519" + bytes(36)
