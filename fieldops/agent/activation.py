@@ -9,11 +9,13 @@ from msgspec.structs import replace
 from fieldops.agent.answering import Answering
 from fieldops.agent.belowfloor import check_floor
 from fieldops.agent.device import Device
+from fieldops.agent.judged import Judge
 from fieldops.agent.records import done
+from fieldops.agent.standing import check_standing
 from fieldops.agent.suitability import check_trial
 from fieldops.agent.validation import Verdict
 from fieldops.edges.registry import Change, Installed
-from fieldops.errors import DeviceCannot
+from fieldops.errors import DeviceCannot, TrustRefused
 from fieldops.slots import Slot, Trial, advance
 from fieldops.steps import Activate, Commit
 from fieldops.wire import BenchBaseline, StepRecord
@@ -24,9 +26,10 @@ TRIAL_S = (5, 86400)
 class Activation:
     """Runs on the transaction's thread."""
 
-    def __init__(self, device: Device, answering: Answering) -> None:
+    def __init__(self, device: Device, answering: Answering, judge: Judge) -> None:
         self._device = device
         self._answering = answering
+        self._judge = judge
 
     # --- activate ------------------------------------------------------------------------------------------------------
 
@@ -41,6 +44,7 @@ class Activation:
                 f"a trial of {step.trial_s} s", reason="trial_length", next_step="choose a trial from 5 to 86400 seconds"
             )
         check_floor(device, slot, installed, actor)
+        self._need_standing(slot, installed)
         self._need_proof()
         self._need_golden(installed)
         if installed.manifest is not None:
@@ -61,6 +65,18 @@ class Activation:
         device.save(slot=slot, checks=verdict.checks, record=record, note=note, also=also)
         self._answering.put_in_service(installed, verdict.worker)
         device.save(record=done(record, device.now(), message=f"on trial for {step.trial_s} s", version=step.version))
+
+    def _need_standing(self, slot: Slot, installed: Installed) -> None:
+        """Raises TrustRefused. A version that was taken back waits no more; one that is only too old may be renewed."""
+        device = self._device
+        try:
+            check_standing(device, self._judge, installed, way_back=installed.version in {slot.active, slot.last_good})
+        except TrustRefused as error:
+            if error.reason != "expired" and slot.state == "staged" and slot.candidate == installed.version:
+                gone = advance(slot, "discard", now=device.now(), reason=error.reason)
+                note = device.entry(device.actor, "refuse", slot.model, installed.version, error.reason, error.message)
+                device.save(slot=gone, note=note)
+            raise
 
     def _need_proof(self) -> None:
         """A trial ends in a revert only where the agent lives on: without the laptop, and after a restart."""

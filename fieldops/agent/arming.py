@@ -15,9 +15,11 @@ from msgspec import Struct
 
 from fieldops.agent.device import Device
 from fieldops.agent.records import done
+from fieldops.agent.suitability import trial_obstacles
 from fieldops.decoding import decoder
 from fieldops.edges.registry import Registry
 from fieldops.errors import DeviceCannot
+from fieldops.policy import Actor, may
 from fieldops.slots import Slot
 from fieldops.steps import Activate, Arm, Commit, Disarm
 from fieldops.wire import StepRecord
@@ -25,14 +27,16 @@ from fieldops.wire import StepRecord
 LOOK_S = 0.5
 AGAIN_S = 5.0  # before a commit that was refused is tried again
 LONGEST_S = 30 * 86400.0
+PASSING = frozenset({"superseded", "interrupted", "stopping"})  # ends of a try that say nothing about the version
 
 
 class Armed(Struct, frozen=True, kw_only=True):
-    """step: as it was accepted. laptop: whose it was; one that is revoked meanwhile arms nothing any more."""
+    """step: as it was accepted at that time. laptop, actor: whose it was; who is revoked meanwhile arms nothing any more."""
 
     step: Arm
     laptop: str
     actor: str
+    at: float = 0.0
 
 
 def armed_of(registry: Registry, model: str) -> Armed | None:
@@ -56,7 +60,7 @@ def arm(device: Device, record: StepRecord, step: Arm, slot: Slot, actor: str) -
             next_step="choose another window, and compare the clocks: `fieldops device show`",
         )
     held = device.registry.held(record.step_id)
-    made = Armed(step=step, laptop=held.laptop if held else "", actor=actor)
+    made = Armed(step=step, laptop=held.laptop if held else "", actor=actor, at=now)
     note = device.entry(actor, "arm", step.model, step.version, "asked", f"{step.start:.0f} to {step.end:.0f}")
     text = msgspec.json.encode(made).decode("utf-8")
     device.save(note=note, also=[lambda change: change.fact(f"armed:{step.model}", text)])
@@ -86,6 +90,7 @@ class Armer:
         self._device = device
         self._admit = take
         self._count = itertools.count()
+        self._begun: dict[str, str] = {}  # model -> step by which it was last activated
         self._tried = float("-inf")
 
     async def run(self) -> None:
@@ -115,26 +120,46 @@ class Armer:
                 self._take(Commit(model=step.model, version=step.version))
 
     def _begin(self, slot: Slot, found: Armed) -> None:
-        step, now = found.step, self._device.trusted_now()
-        if found.laptop and found.laptop in self._device.policy().laptops_revoked:
-            _clear(self._device, slot.model, step.version, self._device.actor, "laptop_revoked")
-        elif now >= step.end:
-            _clear(self._device, slot.model, step.version, self._device.actor, "window_over")
-        elif now >= step.start and not self._waits(step):
-            self._take(Activate(model=step.model, version=step.version, trial_s=step.trial_s, attempts=1))
+        device, step, now = self._device, found.step, self._device.trusted_now()
+        over = self._revoked(found) or self._refused(slot.model) or ("window_over" if now >= step.end else "")
+        if over:
+            _clear(device, slot.model, step.version, device.actor, over)
+        elif now >= step.start and not self._waits(slot, step):
+            self._begun[slot.model] = self._take(
+                Activate(model=step.model, version=step.version, trial_s=step.trial_s, attempts=1)
+            )
 
-    def _waits(self, step: Arm) -> bool:
-        """Is it too hot, too busy or too low on power; what cannot be measured holds nothing up."""
+    def _revoked(self, found: Armed) -> str:
+        """By the policy of today, whoever armed it might no longer: why; "" while it holds. What ran out since counts not."""
+        kind, _, name = found.actor.partition(":")
+        actor = Actor("person" if kind == "person" else "local", name)
+        decision = may(self._device.policy(), actor, found.step, found.at, laptop=found.laptop or None)
+        if decision.allowed:
+            return ""
+        return "laptop_revoked" if decision.rule == "laptops_revoked" else f"policy: {decision.text}"
+
+    def _refused(self, model: str) -> str:
+        """Why the last try ended before its checks began; "" when there was none, or when trying again makes sense."""
+        record = self._device.registry.record(self._begun.get(model, ""))
+        return record.reason if record is not None and record.ended and record.reason not in PASSING else ""
+
+    def _waits(self, slot: Slot, step: Arm) -> bool:
+        """Is it too hot, too busy or too low on power, for whoever armed it or for the version; what is not measurable is not."""
         sensors = self._device.sensors
         heat, supply, load = sensors.heat(), sensors.supply(), sensors.load_per_core()
         hot = step.hottest_c is not None and heat.soc_temp_c is not None and heat.soc_temp_c > step.hottest_c
         busy = step.load is not None and load is not None and load > step.load
         low = step.battery_pct is not None and bool(supply.on_battery) and supply.pct is not None
-        return hot or busy or (low and (supply.pct or 0.0) < (step.battery_pct or 0.0))
+        if hot or busy or (low and (supply.pct or 0.0) < (step.battery_pct or 0.0)):
+            return True
+        installed = self._device.registry.version(slot.model, step.version)
+        manifest = installed.manifest if installed else None
+        return manifest is not None and bool(trial_obstacles(self._device, manifest, slot))
 
-    def _take(self, step: Activate | Commit) -> None:
+    def _take(self, step: Activate | Commit) -> str:
         step_id = f"armed.{self._device.boot_id[:8]}.{self._device.monotonic():.6f}.{next(self._count)}"
         self._admit(step, step_id)
+        return step_id
 
 
 def shown(registry: Registry, slot: Slot) -> tuple[float | None, float | None]:

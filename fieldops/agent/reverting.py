@@ -7,7 +7,9 @@ from msgspec.structs import replace
 from fieldops.agent.answering import Answering
 from fieldops.agent.belowfloor import check_floor
 from fieldops.agent.device import Device
+from fieldops.agent.judged import Judge
 from fieldops.agent.records import done
+from fieldops.agent.standing import check_standing
 from fieldops.agent.validation import Verdict
 from fieldops.errors import DeviceCannot, NeedsPerson
 from fieldops.slots import Slot, advance, way_back
@@ -18,16 +20,19 @@ from fieldops.wire import StepRecord
 class Reverting:
     """Runs on the transaction's thread."""
 
-    def __init__(self, device: Device, answering: Answering) -> None:
+    def __init__(self, device: Device, answering: Answering, judge: Judge) -> None:
         self._device = device
         self._answering = answering
+        self._judge = judge
 
     def asked(self, record: StepRecord, step: Revert, actor: str) -> StepRecord | None:
-        """A listed version below the floor needs its signed statement; last-good needs nothing."""
+        """A listed version must not be withdrawn, and below the floor needs its signed statement; last-good needs nothing."""
         device, slot = self._device, self._answering.slot(step.model)
         if step.to is not None:
             wanted = self._answering.installed(step.model, step.to)
             signed = check_floor(device, slot, wanted, actor, step.approvals)
+            if step.to not in {slot.active, slot.last_good}:
+                check_standing(device, self._judge, wanted, way_back=True)
             if signed:
                 device.save(note=device.entry(actor, "break_glass", step.model, step.to, "below_floor", signed))
         return self.revert(record, step.model, step.to, actor, "asked")

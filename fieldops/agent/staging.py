@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import platform
 
 import msgspec
 from msgspec.structs import replace
@@ -17,6 +16,7 @@ from fieldops.agent.device import Device
 from fieldops.agent.judged import Judge, Judgement, SignedTarget
 from fieldops.agent.records import done
 from fieldops.agent.shelf import Shelf
+from fieldops.agent.standing import aged_fact, job_of
 from fieldops.agent.suitability import check_plan
 from fieldops.bundles.manifest import MANIFEST_FILE, Manifest
 from fieldops.bundles.prechecks import Room
@@ -77,7 +77,7 @@ class Staging:
         for name, data in files.items():
             write_whole(folder / "metadata" / name, data)
         device.save(record=replace(record, phase="verifying"))
-        asked = self._job("metadata") | self._approvals(record.step_id, step)
+        asked = job_of(device, "metadata") | self._approvals(record.step_id, step)
         found = self._judge(asked | {"incoming": str(folder), "want": self._want(step)})
         policy = isinstance(step, RotateTrust)
         targets = [t for t in found.targets if t.name.startswith(f"{POLICY_CHANNEL}/") is policy]
@@ -113,7 +113,7 @@ class Staging:
 
     def _rotate(self, record: StepRecord, step: RotateTrust, actor: str) -> None:
         device = self._device
-        found = self._judge(self._job("policy"))
+        found = self._judge(job_of(device, "policy"))
         for target in found.targets:  # they stand under trust/targets now; the quota is for models
             unlink(self._shelf.path(target.sha256))
         note = device.entry(actor, "rotate_trust", "", str(step.timestamp_version), "verified", found.policy_sha256)
@@ -125,7 +125,7 @@ class Staging:
 
     def _stage(self, record: StepRecord, step: Stage, targets: list[SignedTarget], actor: str) -> None:
         device = self._device
-        found = self._judge(self._job("bundle") | self._approvals(record.step_id, step) | {"want": self._want(step)})
+        found = self._judge(job_of(device, "bundle") | self._approvals(record.step_id, step) | {"want": self._want(step)})
         manifest = decoder(Manifest).decode(found.manifest)
         check_plan(device, manifest, device.registry.slot(step.model))  # an older laptop sends the manifest with the payload
         self._shelf.gather(step.manifest_sha256, [(t.base, t.sha256) for t in targets])
@@ -158,8 +158,11 @@ class Staging:
         ago = "" if found.expired_s is None else f"expired {found.expired_s / 86400:.1f} days ago; "
         detail = f"{ago}approved by {', '.join(found.approved_by)}"
         change.note(self._device.entry(actor, "break_glass", step.model, step.version, reason, detail))
-        if found.below_floor:  # what Activate asks for
+        # What Activate asks for: it judges both again.
+        if found.below_floor:
             change.fact(approved_fact(step.manifest_sha256), actor)
+        if found.expired_s is not None:
+            change.fact(aged_fact(step.manifest_sha256), actor)
 
     def give_up(self, step: Incoming, step_id: str, reason: str) -> Slot | None:
         """The slot after a Stage that ended badly; parts stay for the next try."""
@@ -209,20 +212,6 @@ class Staging:
             "model": step.model,
             "version": step.version,
             "manifest_sha256": step.manifest_sha256,
-        }
-
-    def _job(self, op: str) -> dict[str, object]:
-        device = self._device
-        return {
-            "op": op,
-            "trust": str(device.home.trust),
-            "blobs": str(device.home.blobs),
-            "now": int(device.now()),
-            "clock_floor": int(device.clock_floor()),
-            "floor_root": int(device.registry.fact("root_version", "0")),
-            "device_class": device.config.device_class,
-            "machine": platform.machine(),
-            "floors": {slot.model: slot.floor for slot in device.registry.slots()},
         }
 
     def _approvals(self, step_id: str, step: Incoming) -> dict[str, object]:

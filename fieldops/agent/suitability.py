@@ -7,7 +7,7 @@ from dataclasses import replace
 from fieldops.agent.device import Device
 from fieldops.agent.hardware import look
 from fieldops.bundles.manifest import Manifest
-from fieldops.bundles.prechecks import WORKER_BYTES, Condition, refusal, shortfalls, trial_shortfalls, worker_needs
+from fieldops.bundles.prechecks import WORKER_BYTES, Condition, Shortfall, refusal, shortfalls, trial_shortfalls, worker_needs
 from fieldops.slots import Slot
 
 
@@ -23,9 +23,14 @@ def check_plan(device: Device, manifest: Manifest, slot: Slot | None) -> None:
 
 def check_trial(device: Device, manifest: Manifest, slot: Slot | None) -> None:
     """Again as the trial begins: hours may lie between. Raises DeviceCannot (memory, thermal, battery)."""
-    error = refusal(manifest, trial_shortfalls(manifest, _now(device, slot)))
+    error = refusal(manifest, trial_obstacles(device, manifest, slot))
     if error is not None:
         raise error
+
+
+def trial_obstacles(device: Device, manifest: Manifest, slot: Slot | None) -> tuple[Shortfall, ...]:
+    """What forbids a trial at this moment, and may pass."""
+    return trial_shortfalls(manifest, _now(device, slot))
 
 
 def _now(device: Device, slot: Slot | None) -> Condition:

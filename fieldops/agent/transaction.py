@@ -60,8 +60,8 @@ class Transaction:
         self._hurry = threading.Event()
         self._staging = Staging(device, judge)
         self._answering = answering(device, self._hurry)
-        self._activation = Activation(device, self._answering)
-        self._reverting = Reverting(device, self._answering)
+        self._activation = Activation(device, self._answering, judge)
+        self._reverting = Reverting(device, self._answering, judge)
         self.caring = Caring(device, self._answering, self._hurry)
 
     def close(self) -> None:

@@ -98,13 +98,20 @@ class BundleJob(_OfDevice, frozen=True, kw_only=True, tag="bundle"):
     want: Want
 
 
+class StandingJob(_OfDevice, frozen=True, kw_only=True, tag="standing"):
+    """May a version that came some time ago still go into service, by the metadata of today. whatever_age: see agent/standing.py."""
+
+    want: Want
+    whatever_age: bool = False
+
+
 class PolicyJob(_Job, frozen=True, kw_only=True, tag="policy"):
     """Put the policy's verified targets under trust/targets/, and remove there what is signed no more."""
 
     blobs: str
 
 
-Job = PinJob | MetadataJob | BundleJob | PolicyJob
+Job = PinJob | MetadataJob | BundleJob | StandingJob | PolicyJob
 Result = dict[str, Any]
 
 
@@ -163,6 +170,8 @@ def _do(job: Job) -> Result:
             return _metadata(_store(job, clock), job, deadline)
         case BundleJob():
             return _bundle(_store(job, clock, job.blobs), job, deadline)
+        case StandingJob():
+            return _standing(_store(job, clock), job, deadline)
         case PolicyJob():
             return _policy(_store(job, clock, job.blobs), job, deadline)
 
@@ -240,6 +249,16 @@ def _bundle(store: TrustStore, job: BundleJob, deadline: Deadline) -> Result:
     return {"manifest": text.decode("utf-8"), "targets": _listed(bundle.files), "below_floor": bool(people)} | _told(
         broken, people
     )
+
+
+def _standing(store: TrustStore, job: StandingJob, deadline: Deadline) -> Result:
+    """Its bytes are not read: the worker that loads them checks every digest."""
+    bundle = store.standing(_ref(job.want), job.want.channel, deadline, whatever_age=job.whatever_age)
+    if bundle.manifest.sha256 != job.want.manifest_sha256:
+        raise refuse("mix_and_match", f"{job.want.model}@{job.want.version} is signed with another manifest today")
+    # The floor is the agent's to judge: it knows last-good, and who signed for what is below.
+    check_usable(bundle, Asker(job.device_class, job.machine, {}))
+    return {"targets": _listed(bundle.files)}
 
 
 def _policy(store: TrustStore, job: PolicyJob, deadline: Deadline) -> Result:

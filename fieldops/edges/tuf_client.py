@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +22,6 @@ from fieldops.bundles.trust import (
     POLICY_DOCUMENT,
     BundleRef,
     SignedBundle,
-    Target,
     bundle_ref,
     check_manifest,
     check_sizes,
@@ -34,29 +32,21 @@ from fieldops.bundles.trust import (
 )
 from fieldops.deadline import Deadline
 from fieldops.edges.blobs import BlobCache
+from fieldops.edges.tuf_advance import Advance, Judged
 from fieldops.edges.tuf_offers import claimed, offers, refused_offers
-from fieldops.edges.tuf_state import CachedPayload, State, TrustFolder, no_root, timestamp_keys_went
+from fieldops.edges.tuf_state import CachedPayload, TrustFolder, no_root
 from fieldops.errors import TrustRefused, UsageFault
-from fieldops.policy import NO_POLICY, PolicyDocument, decode_policy
+from fieldops.policy import NO_POLICY, PolicyDocument
 from fieldops.ports import BreakGlass, Broken, Candidate, Clock, OnProgress, Payload, Progress, Source, TrustedBundle, TrustFacts
 
 if TYPE_CHECKING:
-    from fieldops.edges.tuf_refresh import Outcome, Verified
+    from fieldops.edges.tuf_refresh import Verified
 
 # No honest clock is before this; raised when a release is made. 2026-01-01T00:00:00Z.
 BUILT = 1_767_225_600.0
 # Several signings in one second run ahead of the clock by one second each; nobody's clock is to blame for that.
 _CLOCK_SLACK_S = 120.0
 _MOST_AHEAD_S = 400 * 86_400.0
-
-
-@dataclass(frozen=True, slots=True)
-class _Judged:
-    """Verified metadata that is not kept yet."""
-
-    verified: Verified
-    outdated: bool
-    stale_at: float | None
 
 
 class TrustStore:
@@ -81,14 +71,13 @@ class TrustStore:
         self.blobs = BlobCache(cache, cache_limit)
         self._files = TrustFolder(folder)
         self._clock = clock
-        self._built = built
-        self._remembered = floor
+        self._newest = Advance(self._files, self.blobs, clock, built=built, remembered=floor)
 
     # --- reading, without tuf ---------------------------------------------------------------------------------------
 
     def facts(self) -> TrustFacts:
         state = self._files.state()
-        floor = self._floor(state)
+        floor = self._newest.floor(state)
         return TrustFacts(
             root_version=state.root_version if state else 0,
             root_sha256=state.root_sha256 if state else "",
@@ -108,7 +97,7 @@ class TrustStore:
         target = self._files.policy_target(POLICY_DOCUMENT)
         if target is None:
             return NO_POLICY
-        return self._decoded(target)
+        return self._newest.policy_of(target)
 
     def policy_payload(self) -> tuple[int, str, Payload]:
         state = self._files.state()
@@ -156,7 +145,7 @@ class TrustStore:
 
     def refresh(self, source: Source, deadline: Deadline) -> TrustFacts:
         with self._held(deadline):
-            self._advance(source, deadline, bring_policy=True)
+            self._newest.advance(source, deadline, bring_policy=True)
         return self.facts()
 
     def advance(self, source: Source | None, deadline: Deadline) -> tuple[Verified, bool]:
@@ -165,7 +154,7 @@ class TrustStore:
         For a device, which gets the policy's files afterwards.
         """
         with self._held(deadline):
-            judged = self._advance(source, deadline, bring_policy=False)
+            judged = self._newest.advance(source, deadline, bring_policy=False)
         return judged.verified, judged.outdated
 
     def advance_stale(
@@ -173,11 +162,20 @@ class TrustStore:
     ) -> tuple[Verified, bool, Broken | None]:
         """As advance; metadata that is only too old is taken when approvals and the given policy allow it for this bundle."""
         with self._held(deadline):
-            judged = self._verify(source, deadline, stale=channel)
+            judged = self._newest.verify(source, deadline, stale=channel)
             bundle = self.signed_bundle(judged.verified, wanted, channel, source, outdated=judged.outdated)
             broken = self._break(judged, bundle, glass)
-            self._keep(judged, source, deadline, bring_policy=False)
+            self._newest.keep(judged, source, deadline, bring_policy=False)
         return judged.verified, judged.outdated, broken
+
+    def standing(self, wanted: BundleRef, channel: str, deadline: Deadline, *, whatever_age: bool) -> SignedBundle:
+        """What the newest metadata kept here says of a version today. whatever_age: judged while all of it was still valid.
+
+        Raises TrustRefused: unknown_target, expired, and what own metadata that was damaged raises.
+        """
+        with self._held(deadline):
+            verified = self._newest.verify(None, deadline, stale=channel if whatever_age else None).verified
+        return self.signed_bundle(verified, wanted, channel, None)
 
     def signed_bundle(
         self, verified: Verified, ref: BundleRef, channel: str | None, source: Source | None, *, outdated: bool = False
@@ -201,14 +199,14 @@ class TrustStore:
         """
         with self._held(None):
             state = self._files.state()
-            if state is not None and state.clock_floor < to <= self._now(state) + _MOST_AHEAD_S:
+            if state is not None and state.clock_floor < to <= self._newest.now(state) + _MOST_AHEAD_S:
                 self._files.write(msgspec.structs.replace(state, clock_floor=to))
 
     def candidates(self, source: Source, deadline: Deadline) -> list[Candidate]:
         """A refused source still lists what it claims, each with the refusal's reason, for the person who holds it."""
         try:
             with self._held(deadline):
-                judged = self._advance(source, deadline, bring_policy=True)
+                judged = self._newest.advance(source, deadline, bring_policy=True)
         except TrustRefused as error:
             found = refused_offers(source, error)
             if not found:
@@ -231,16 +229,16 @@ class TrustStore:
         with self._held(deadline):
             broken = None
             if glass is None:
-                judged = self._advance(source, deadline, bring_policy=True)
+                judged = self._newest.advance(source, deadline, bring_policy=True)
                 bundle = self.signed_bundle(judged.verified, wanted, channel, source, outdated=judged.outdated)
             else:
-                judged = self._verify(source, deadline, stale=channel or _claimed_channel(source, wanted))
+                judged = self._newest.verify(source, deadline, stale=channel or _claimed_channel(source, wanted))
                 bundle = self.signed_bundle(judged.verified, wanted, channel, source, outdated=judged.outdated)
                 broken = self._break(judged, bundle, glass)
-                self._keep(judged, source, deadline, bring_policy=True)
+                self._newest.keep(judged, source, deadline, bring_policy=True)
             check_usable(bundle)
             if reread:
-                self._reread_policy(judged.verified, source, deadline)
+                self._newest.reread_policy(judged.verified, source, deadline)
             return self._bring(bundle, source, deadline, progress, reread=reread, broken=broken)
 
     def expired_matter(self, source: Source, ref: str, deadline: Deadline, *, channel: str | None = None) -> Matter:
@@ -250,14 +248,14 @@ class TrustStore:
         """
         wanted = bundle_ref(ref)
         with self._held(deadline):
-            judged = self._verify(source, deadline, stale=channel or _claimed_channel(source, wanted))
+            judged = self._newest.verify(source, deadline, stale=channel or _claimed_channel(source, wanted))
             bundle = self.signed_bundle(judged.verified, wanted, channel, source, outdated=judged.outdated)
         if judged.stale_at is None:
             raise UsageFault(
                 f"{ref} on {source.name} has not expired", reason="not_expired", next_step="leave --accept-expired out"
             )
         matter = Matter("accept_expired", bundle.model, bundle.version, bundle.manifest.sha256, ())
-        check_age(matter, judged.stale_at, self._now(self._files.state()), self.policy())
+        check_age(matter, judged.stale_at, self._newest.now(self._files.state()), self.policy())
         return matter
 
     # --- one bundle -------------------------------------------------------------------------------------------------
@@ -313,125 +311,18 @@ class TrustStore:
 
     # --- too old, and used all the same -------------------------------------------------------------------------------
 
-    def _break(self, judged: _Judged, bundle: SignedBundle, glass: BreakGlass) -> Broken | None:
+    def _break(self, judged: Judged, bundle: SignedBundle, glass: BreakGlass) -> Broken | None:
         """None: nothing has expired. Raises TrustRefused (expired)."""
         from fieldops.edges.keys import sshsig_verify
 
         if judged.stale_at is None:
             return None
         policy = glass.policy or self.policy()
-        now = self._now(self._files.state())
+        now = self._newest.now(self._files.state())
         matter = Matter("accept_expired", bundle.model, bundle.version, bundle.manifest.sha256, glass.devices, glass.asker)
         check_age(matter, judged.stale_at, now, policy)
         people = judge(glass.approvals, matter, policy, now, sshsig_verify)
         return Broken(since=judged.stale_at, age_s=now - judged.stale_at, people=people)
-
-    # --- the state --------------------------------------------------------------------------------------------------
-
-    def _advance(self, source: Source | None, deadline: Deadline, *, bring_policy: bool) -> _Judged:
-        """Verify, then keep. The lock is held."""
-        judged = self._verify(source, deadline)
-        self._keep(judged, source, deadline, bring_policy=bring_policy)
-        return judged
-
-    def _verify(self, source: Source | None, deadline: Deadline, *, stale: str | None = None) -> _Judged:
-        """Nothing but newer roots is kept. stale: a channel that may have expired, and all that it rests on."""
-        from fieldops.edges import tuf_refresh
-
-        roots = self._files.roots()
-        if not roots:
-            raise no_root()
-        self._files.sweep()
-        self._files.settle(self._files.state())
-        own, now = self._files.own(), self._now(self._files.state())
-        if source is None and "timestamp.json" not in own:
-            raise refuse("missing", "no signed metadata was brought here yet", next_step="bring a stick of the release team")
-
-        def attempt(root: bytes, now: float) -> Outcome:
-            if stale is None:
-                return tuf_refresh.verify(own, root, source, now=now, deadline=deadline, scratch=self.folder)
-            return tuf_refresh.verify_stale(own, root, source, channel=stale, now=now, deadline=deadline, scratch=self.folder)
-
-        outcome = attempt(roots[max(roots)], now)
-        self._keep_newer(outcome)
-        roots, lowered = self._files.roots(), self._now(self._files.state())
-        if lowered < now:  # a new root took back what the timestamps of the old key had said of the time
-            outcome = attempt(roots[max(roots)], lowered)
-            self._keep_newer(outcome)
-            roots = self._files.roots()
-        self._files.check_seen(max(roots), roots[max(roots)])
-        return _Judged(self._judged(outcome), outcome.outdated, outcome.stale_at)
-
-    def _keep_newer(self, outcome: Outcome) -> None:
-        known = self._files.roots()
-        newer = {version: data for version, data in outcome.roots.items() if version not in known}
-        if newer:
-            self._files.keep_roots(newer, self._files.state())
-
-    def _judged(self, outcome: Outcome) -> Verified:
-        if outcome.verified is None:
-            raise outcome.refusal or refuse("malformed", "the metadata could not be judged")
-        # tuf's own rollback check needs our former timestamp intact; this one does not. New timestamp keys begin anew.
-        state = self._files.state()
-        if state is not None and outcome.verified.timestamp_version < state.timestamp_version:
-            raise refuse("rollback", f"timestamp {outcome.verified.timestamp_version} after {state.timestamp_version}")
-        return outcome.verified
-
-    def _keep(self, judged: _Judged, source: Source | None, deadline: Deadline, *, bring_policy: bool) -> None:
-        verified, state, own = judged.verified, self._files.state(), self._files.own()
-        if source is not None and bring_policy:
-            self._bring_policy(verified, source, deadline, outdated=judged.outdated)
-        known = state.timestamp_version if state else 0
-        if verified.files != {name: own.get(name) for name in verified.files} or known != verified.timestamp_version:
-            self._files.keep(verified, state)
-        if source is not None:
-            self._carry_older_roots(source)
-
-    def _bring_policy(self, verified: Verified, source: Source, deadline: Deadline, *, outdated: bool) -> None:
-        targets = policy_targets_in(verified.targets)
-        check_sizes(targets)
-        for target in targets:
-            try:
-                self.blobs.copy(source, target, deadline)
-            except TrustRefused as error:
-                if outdated and error.reason == "missing":  # an older stick need not carry today's policy
-                    continue
-                raise
-            if target.name == POLICY_DOCUMENT:  # rules nobody can read must not replace those that are read now
-                self._decoded(target)
-
-    def _decoded(self, target: Target) -> PolicyDocument:
-        try:
-            return decode_policy(self.blobs.read(target))
-        except UsageFault as error:
-            raise refuse("malformed", f"the signed policy: {error.message}") from error
-
-    def _reread_policy(self, verified: Verified, source: Source, deadline: Deadline) -> None:
-        for target in policy_targets_in(verified.targets):
-            self.blobs.compare(source, target, deadline)
-
-    def _carry_older_roots(self, source: Source) -> None:
-        """Roots from before ours, for devices that were enrolled then. Nothing here is decided by them: the newest is."""
-        from fieldops.edges.tuf_refresh import ROOT_LIMIT_BYTES, check_first_root
-
-        for version in range(min(self._files.roots()) - 1, 0, -1):
-            try:
-                data = source.read(f"metadata/{version}.root.json", ROOT_LIMIT_BYTES)
-                if check_first_root(data) != version:
-                    return
-            except TrustRefused:
-                return
-            self._files.keep_older_root(version, data)
-
-    def _now(self, state: State | None) -> float:
-        return max(self._clock.now(), self._floor(state))
-
-    def _floor(self, state: State | None) -> float:
-        return max(self._built, self._remembered_floor(), *((state.clock_floor, state.signed_floor) if state else ()))
-
-    def _remembered_floor(self) -> float:
-        floor, since = self._remembered
-        return 0.0 if floor and timestamp_keys_went(self._files.roots(), since) else floor
 
     def _payload(self) -> Payload:
         return CachedPayload(self._files.metadata, self.blobs)

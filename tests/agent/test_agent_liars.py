@@ -33,8 +33,8 @@ class Office:
     folder: Path
     approver: Path
 
-    def export(self, name: str) -> Stick:
-        return Stick(self.repo.export_stick(self.folder / name), self.folder / "keys")
+    def export(self, name: str, days: float = 30) -> Stick:
+        return Stick(self.repo.export_stick(self.folder / name, days), self.folder / "keys")
 
 
 @pytest.fixture

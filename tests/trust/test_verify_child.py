@@ -241,6 +241,49 @@ def test_a_withdrawn_version_is_refused_by_the_device(device: Device, bundle: An
     assert found["reason"] == "withdrawn"
 
 
+def test_a_version_that_came_earlier_stands_until_newer_metadata_or_time_takes_it_back(
+    device: Device, bundle: Any, world: World
+) -> None:
+    assert device.ask("standing", want=want(bundle))["reason"] == "missing"
+    device.ask("metadata", incoming=device.upload_metadata(bundle.payload.metadata()), want=want(bundle))
+    assert device.ask("standing", want=want(bundle))["ok"]
+    assert device.ask("standing", want=want(bundle), floors={"digits": 9})["ok"]  # the agent knows last-good, and judges it
+    assert device.ask("standing", want=want(bundle) | {"manifest_sha256": "0" * 64})["reason"] == "mix_and_match"
+    assert device.ask("standing", want=want(bundle) | {"version": "7.0.0"})["reason"] == "unknown_target"
+    later = int(world.clock.at + 40 * 86_400)
+    assert device.ask("standing", want=want(bundle), now=later)["reason"] == "expired"
+    assert device.ask("standing", want=want(bundle), clock_floor=later)["reason"] == "expired"
+    assert device.ask("standing", want=want(bundle), now=later, whatever_age=True)["ok"]
+    world.release.withdraw("digits@1.1.0", "stable")
+    world.release.sign("stable")
+    world.release.publish()
+    laptop = world.laptop("later")
+    laptop.store.refresh(world.export("next").source, laptop.deadline)
+    device.ask("metadata", incoming=device.upload_metadata(laptop.store.policy_payload()[2].metadata()))
+    for more in ({}, {"now": later, "whatever_age": True}):
+        assert device.ask("standing", want=want(bundle), **more)["reason"] == "withdrawn"
+
+
+def test_what_revoked_keys_alone_had_signed_stands_no_more(device: Device, bundle: Any, world: World) -> None:
+    """Both keys of the channel are replaced, and those who hold the new ones do not sign that version again."""
+    device.ask("metadata", incoming=device.upload_metadata(bundle.payload.metadata()), want=want(bundle))
+    for name in ("stable-1", "stable-2"):
+        for signer in world.release.rotate("stable", out=name):
+            world.release.sign(signer)
+    world.release.publish()
+    stick = world.export("rotated")
+    new = [signer for key in (3, 4) for signer in stick.signers(f"stable-{key}")]
+
+    def forget(signed: Any) -> None:
+        signed.targets = {name: info for name, info in signed.targets.items() if "/1.1.0/" not in name}
+
+    stick.rewrite("stable", forget, new)
+    laptop = world.laptop("later")
+    laptop.store.refresh(stick.source, laptop.deadline)
+    device.ask("metadata", incoming=device.upload_metadata(laptop.store.policy_payload()[2].metadata()))
+    assert device.ask("standing", want=want(bundle))["reason"] == "unknown_target"
+
+
 def test_a_blob_that_changed_on_the_device_is_refused(device: Device, bundle: Any) -> None:
     found = device.ask("metadata", incoming=device.upload_metadata(bundle.payload.metadata()), want=want(bundle))
     device.upload_blobs(bundle, found["targets"])
