@@ -12,7 +12,9 @@ from benchmarks.bars import Bar
 SECTIONS = ("startup", "console", "drift", "cascade", "audit", "trust", "links")
 
 
-def amount(seconds: float) -> str:
+def amount(seconds: float, unit: str = "s") -> str:
+    if unit == "B":
+        return f"{seconds / 1e6:.1f} MB"
     if seconds >= 1:
         return f"{seconds:.2f} s"
     return f"{seconds * 1e3:.1f} ms" if seconds >= 1e-3 else f"{seconds * 1e6:.1f} us"
@@ -22,7 +24,7 @@ def row(bar: Bar) -> str:
     sign = ">=" if bar.at_least else "<="
     limit = f"{sign} {bar.limit:g}x" if bar.limit is not None else "-"
     met = {True: "met", False: "MISSED", None: "-"}[bar.met]
-    left = f"{bar.what:<36}{amount(bar.ours_s):>10}  {bar.peer_is:<26}{amount(bar.peer_s):>10}"
+    left = f"{bar.what:<36}{amount(bar.ours_s, bar.unit):>10}  {bar.peer_is:<26}{amount(bar.peer_s, bar.unit):>10}"
     return f"{left}{bar.ratio:>8.2f}x  {limit:<9}{met:<7} {bar.note}".rstrip()
 
 
@@ -36,6 +38,7 @@ def document(bar: Bar) -> dict[str, object]:
         "limit": bar.limit,
         "met": bar.met,
         "note": bar.note,
+        "unit": bar.unit,
     }
 
 

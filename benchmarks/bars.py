@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 T = TypeVar("T")
 
@@ -25,6 +25,7 @@ class Bar:
     limit: float | None
     at_least: bool = False
     note: str = ""
+    unit: Literal["s", "B"] = "s"  # of ours_s and peer_s
 
     @property
     def ratio(self) -> float:

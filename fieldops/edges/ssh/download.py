@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shlex
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -15,7 +15,7 @@ from fieldops.deadline import Deadline
 from fieldops.edges import dial
 from fieldops.edges.disk import storage_faults, sync_folder
 from fieldops.edges.ssh.channels import received
-from fieldops.edges.ssh.commands import Bounded
+from fieldops.edges.ssh.commands import Bounded, Talk
 from fieldops.edges.ssh.copies import BLOCK, HASH, PIECE, Copied, mark
 from fieldops.edges.ssh.sessions import Sessions
 from fieldops.errors import DeviceCannot
@@ -42,12 +42,8 @@ class Download:
             with part.open("r+b" if part.exists() else "w+b") as file:
                 offset, digest = _kept(file, size, deadline)
                 file.truncate(offset)
-                self._receive(file, offset, size, digest, deadline, progress)
-                file.flush()
-                with ThreadPoolExecutor(1) as beside:  # the device hashes while our disk syncs
-                    theirs = beside.submit(self._theirs, deadline)
-                    os.fsync(file.fileno())
-            if theirs.result() != digest.hexdigest():
+                theirs = self._receive(file, offset, size, digest, deadline, progress)
+            if theirs != digest.hexdigest():
                 part.unlink()
                 raise self._damaged()
             part.replace(self._local)
@@ -63,11 +59,14 @@ class Download:
             raise self._cannot(done.err)
         return int(lines[0]), lines[1]
 
-    def _receive(self, file: BinaryIO, offset: int, size: int, digest: Any, deadline: Deadline, progress: OnProgress) -> None:
+    def _receive(self, file: BinaryIO, offset: int, size: int, digest: Any, deadline: Deadline, progress: OnProgress) -> str:
+        """The bytes, synced; returns the device's own hash of the whole, which it takes meanwhile and says on stderr."""
         name = shlex.quote(self._remote)
-        script = f"dd if={name} bs=65536 skip={offset // BLOCK} 2>/dev/null" if offset else f"exec cat {name}"
-        at = offset
+        bytes_of = f"dd if={name} bs=65536 skip={offset // BLOCK} 2>/dev/null" if offset else f"cat {name}"
+        script = f"{HASH}{{ hash {name}; echo; }} >&2 & {bytes_of}; wait"
         window = _NEAR_WINDOW if self._link.round_trip_s < _NEAR_S else None
+        said = Bounded()
+        at = offset
         with self._link.session(f"sh -c {shlex.quote(script)} </dev/null", deadline, window=window) as channel:
             channel.settimeout(dial.STEP_S)
             while at < size:
@@ -75,7 +74,7 @@ class Download:
                 try:
                     data = received(channel.recv, PIECE)
                 except TimeoutError:
-                    _pass_over(channel)
+                    _hear(channel, said)
                     continue
                 if not data:
                     break
@@ -83,14 +82,16 @@ class Download:
                 digest.update(data)
                 at += len(data)
                 progress(Progress("download", min(at, size), size))
-            _pass_over(channel)
-            if at != size:
-                self._link.check_whole(channel)
-                raise self._damaged()
-
-    def _theirs(self, deadline: Deadline) -> str:
-        done = self._link.run(f"{HASH}hash {shlex.quote(self._remote)}", deadline)
-        return done.out.decode("ascii", "replace").strip()
+            file.flush()
+            os.fsync(file.fileno())
+            _hear(channel, said)
+            said.add(Talk(channel, lambda: self._link.left(deadline, "the download")).result().err)
+            self._link.check_whole(channel)
+        lines = said.data().decode("ascii", "replace").splitlines()
+        hashes = [line for line in lines if re.fullmatch("[0-9a-f]{64}", line)]
+        if at != size or not hashes:
+            raise self._damaged()
+        return hashes[0]
 
     def _damaged(self) -> DeviceCannot:
         return DeviceCannot(
@@ -124,7 +125,7 @@ def _kept(file: BinaryIO, size: int, deadline: Deadline) -> tuple[int, Any]:
     return at, digest
 
 
-def _pass_over(channel: Channel) -> None:
-    """Both outputs share one window: unread complaints would stop the other."""
+def _hear(channel: Channel, said: Bounded) -> None:
+    """Both outputs share one window: what is not read of one stops the other."""
     while channel.recv_stderr_ready():
-        received(channel.recv_stderr, 1 << 16)
+        said.add(received(channel.recv_stderr, 1 << 16))
