@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from fieldops.bundles.manifest import VERSION_PATTERN
 from fieldops.bundles.trust import PART_NAME, SHA256_HEX, refuse
+from fieldops.decoding import decoder
 from fieldops.errors import UsageFault
 from fieldops.policy import ANY, Actor, PolicyDocument, role_of
 from fieldops.steps import Approval
@@ -24,6 +25,7 @@ APPROVAL_NAMESPACE = "fieldops-approval@v1"
 APPROVE = "Approve"  # stands among a role's kinds of step in the policy
 STATEMENT_LIMIT_BYTES = 64 << 10
 MOST_APPROVALS = 16
+STATEMENT_S = 3 * 86_400.0  # how long a new statement holds
 LONGEST_S = 30 * 86_400  # from now to a statement's end
 DAY_S = 86_400
 
@@ -45,6 +47,14 @@ class Statement(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, t
     devices: list[str]
     until: float
     reason: str = ""
+
+
+class ApprovalFile(Struct, frozen=True, kw_only=True, tag_field="schema", tag="fieldops.approval/v1"):
+    """What `fieldops approve` writes and `--approval` reads. by: fingerprint of the signer's key, for people only."""
+
+    statement: str
+    signature: str
+    by: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +88,17 @@ def decode_statement(text: str) -> Statement:
             next_step="make it with `--statement FILE`",
         )
     return statement
+
+
+def decode_approval(text: str) -> Approval:
+    """Of an approval file. Raises UsageFault (malformed)."""
+    try:
+        found = decoder(ApprovalFile).decode(text)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise UsageFault(
+            f"no approval: {error}", reason="malformed", next_step="give a file that `fieldops approve` wrote"
+        ) from error
+    return Approval(statement=found.statement, signature=found.signature)
 
 
 def describe_statement(statement: Statement) -> str:

@@ -8,13 +8,13 @@ from typing import Annotated
 import typer
 
 from fieldops.audit.entry import Result, Subject
-from fieldops.bundles.approvals import decode_statement, describe_statement
+from fieldops.bundles.approvals import ApprovalFile, decode_statement, describe_statement
 from fieldops.cli.call import Call, Json, Reason, Yes, single
 from fieldops.cli.diagnostics import agreed, need_person, tell
-from fieldops.cli.documents import ApprovalFile
 from fieldops.cli.output import document, instant, line
-from fieldops.cli.statements import read_text, write_new
+from fieldops.cli.statements import write_new
 from fieldops.operations.gate import Words
+from fieldops.wiring.statements import read_text
 
 app = single()
 

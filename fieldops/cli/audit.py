@@ -33,7 +33,7 @@ def list_entries(
     wanted = call.laptop.inventory().find(device).id if device is not None else None
     entries = [] if device is not None and not wanted else _newest(call, size, limit, wanted)
     if json:
-        from fieldops.cli.documents import AuditEntries
+        from fieldops.cli.documents.log import AuditEntries
 
         document(AuditEntries(log=journal.log if size else "", size=size, entries=entries))
         return
@@ -88,7 +88,7 @@ def verify(context: typer.Context, json: Json = False) -> int:
     call = Call.of(context, json=json)
     report = call.run(lambda: trail.verify(call.laptop.journal))
     if json:
-        from fieldops.cli.documents import AuditVerified
+        from fieldops.cli.documents.log import AuditVerified
 
         document(
             AuditVerified(
@@ -140,7 +140,7 @@ def sync(context: typer.Context, json: Json = False, timeout: Timeout = 60.0) ->
     with call.laptop.exclusive("sync"):
         report = call.run(lambda: pushing.push(call.laptop.journal, store, call.laptop.clock, call.deadline()))
     if json:
-        from fieldops.cli.documents import AuditSynced
+        from fieldops.cli.documents.log import AuditSynced
 
         document(AuditSynced(pushed=report.pushed, duplicate=report.duplicate, size=report.size, root=_hex(report.root)))
     else:
@@ -155,7 +155,7 @@ def status(context: typer.Context, json: Json = False) -> None:
     call = Call.of(context, json=json)
     state = pushing.status(call.laptop.journal)
     if json:
-        from fieldops.cli.documents import AuditStatus
+        from fieldops.cli.documents.log import AuditStatus
 
         document(AuditStatus(size=state.size, acked=state.acked, queued=state.queued, oldest=state.oldest))
         return

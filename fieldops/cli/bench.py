@@ -10,7 +10,7 @@ import typer
 from fieldops.bench import Comparison, compare
 from fieldops.cli.call import Call, DeviceArg, Json, Reason, Ticket, Timeout, Yes, device_names, group
 from fieldops.cli.diagnostics import agreed, need_person, progress_of, tell
-from fieldops.cli.documents import BenchComparison, BenchList, BenchRecord, BenchRun, ComparedRow
+from fieldops.cli.documents.benches import BenchComparison, BenchList, BenchRecord, BenchRun, ComparedRow
 from fieldops.cli.output import document, instant, line, number, pairs, table, yes
 from fieldops.errors import CheckFailed, DeviceCannot, UsageFault
 from fieldops.wire import BenchResult

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from fieldops.cli.call import Outcome
 from fieldops.cli.diagnostics import agreed, tell
-from fieldops.cli.documents import DeviceChange, DevicePlan
+from fieldops.cli.documents.changes import DeviceChange, DevicePlan
 from fieldops.cli.output import line
 from fieldops.operations.gate import Gate
 from fieldops.operations.rollback import RollbackPlan

@@ -11,7 +11,7 @@ from fieldops.cli.output import document, line, pairs
 from fieldops.errors import UsageFault
 
 if TYPE_CHECKING:
-    from fieldops.cli.documents import ConfigState
+    from fieldops.cli.documents.office import ConfigState
     from fieldops.wiring import Laptop
 
 app = group()
@@ -51,7 +51,7 @@ def show(context: typer.Context, json: Json = False) -> None:
 
 
 def _state(laptop: Laptop) -> ConfigState:
-    from fieldops.cli.documents import ConfigState
+    from fieldops.cli.documents.office import ConfigState
 
     config = laptop.config
     return ConfigState(
@@ -85,7 +85,7 @@ def check(context: typer.Context, json: Json = False) -> int:
     except UsageFault as error:
         faults += [str(fault) for fault in error.faults] or [str(error)]
     if json:
-        from fieldops.cli.documents import ConfigCheck
+        from fieldops.cli.documents.office import ConfigCheck
 
         document(ConfigCheck(ok=not faults, faults=faults))
     elif faults:

@@ -30,7 +30,7 @@ from fieldops.errors import Cancelled, DeviceCannot, LinkFault, UsageFault
 from fieldops.fleet import NAME_PATTERN, SHOWN_OF_ID, Address, DeviceEntry, Hint, parse_address, parse_ssh_address, toml_table
 
 if TYPE_CHECKING:
-    from fieldops.cli.documents import DeviceState, FoundDevice
+    from fieldops.cli.documents.devices import DeviceState, FoundDevice
     from fieldops.operations.discover import Found
     from fieldops.operations.observe import Snapshot
     from fieldops.ports import Progress
@@ -56,7 +56,7 @@ def list_devices(
         if (site is None or entry.site == site) and (tag is None or tag in entry.tags)
     ]
     if json:
-        from fieldops.cli.documents import Devices, item_of
+        from fieldops.cli.documents.devices import Devices, item_of
 
         document(Devices(devices=[item_of(entry) for entry in kept]))
         return
@@ -155,7 +155,7 @@ def _change(call: Call, change: Change, name: str, *, dry_run: bool, reason: str
     if not dry_run:
         call.laptop.gate().change(call.laptop.inventory_file, change, words=Words(reason, ticket), device=device)
     if call.json:
-        from fieldops.cli.documents import InventoryChange
+        from fieldops.cli.documents.devices import InventoryChange
 
         document(InventoryChange(device=name, change=describe_change(change), done=not dry_run))
     else:
@@ -206,7 +206,7 @@ def trust(
             _compared(offered.fingerprint, change)
         hostkeys.accept(call.laptop.gate(), call.laptop.inventory_file, entry, offered, words=Words(reason, ticket))
     if json:
-        from fieldops.cli.documents import InventoryChange
+        from fieldops.cli.documents.devices import InventoryChange
 
         document(InventoryChange(device=entry.name, change="" if known else change, done=not dry_run))
     else:
@@ -247,7 +247,7 @@ def enrol(
     timeout: Timeout = 120.0,
 ) -> int:
     """Make devices and this laptop know each other, over SSH. --kit brings the agent along to a device without one."""
-    from fieldops.cli.documents import Enrolled, EnrolledDevice
+    from fieldops.cli.documents.devices import Enrolled, EnrolledDevice
 
     need_person(yes=yes, dry_run=dry_run)
     wanted = _Wanted.of(label, kit, lan, foreign, adopt=adopt, remove=remove, words=(reason, ticket))
@@ -402,7 +402,7 @@ def discover(
     timeout: Timeout = 6.0,
 ) -> None:
     """Which devices answer: the inventory's, those that announce themselves, and addresses you name. Adds none."""
-    from fieldops.cli.documents import Discovered
+    from fieldops.cli.documents.devices import Discovered
 
     call = Call.of(context, json=json, timeout=timeout)
     hints = [Hint(name=text, lan=_lan(text)) for text in addresses or ()]
@@ -449,7 +449,7 @@ def _lan(text: str) -> Address:
 
 
 def _found(each: Found) -> FoundDevice:
-    from fieldops.cli.documents import FoundDevice
+    from fieldops.cli.documents.devices import FoundDevice
     from fieldops.wire import error_doc
 
     return FoundDevice(
@@ -484,7 +484,7 @@ def show(
     if len(read) == 1 and read[0].error is not None:
         raise read[0].error.about(read[0].entry.name)
     if json:
-        from fieldops.cli.documents import DeviceStates
+        from fieldops.cli.documents.devices import DeviceStates
 
         document(DeviceStates(devices=[_state(each) for each in read]))
     elif len(read) == 1:
@@ -522,7 +522,7 @@ def _show_support(call: Call, entry: DeviceEntry) -> None:
 
 
 def _state(each: Snapshot) -> DeviceState:
-    from fieldops.cli.documents import DeviceState, item_of
+    from fieldops.cli.documents.devices import DeviceState, item_of
     from fieldops.wire import error_doc
 
     return DeviceState(

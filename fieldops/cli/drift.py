@@ -10,7 +10,7 @@ import typer
 
 from fieldops.cli.call import AllDevices, Call, Json, Outcome, SomeDevicesArg, Timeout, only_failure, single
 from fieldops.cli.diagnostics import tell
-from fieldops.cli.documents import DeviceDrift, DriftReport, ModelDrift, Shift
+from fieldops.cli.documents.readings import DeviceDrift, DriftReport, ModelDrift, Shift
 from fieldops.cli.output import document, line, number, table
 from fieldops.errors import CheckFailed, UsageFault
 

@@ -24,7 +24,7 @@ def build(
     timeout: Annotated[float, typer.Option("--timeout", min=1.0, help="Seconds for all downloads.")] = 900.0,
 ) -> None:
     """Gather the agent and all it needs, by hash, while online. Refused when a wheel does not exist for that device."""
-    from fieldops.cli.documents import BuiltKit
+    from fieldops.cli.documents.office import BuiltKit
     from fieldops.ports import Progress
 
     call = Call.of(context, json=json, timeout=timeout)
@@ -65,7 +65,7 @@ def check(
     json: Json = False,
 ) -> None:
     """Compare every file of a kit with what was built."""
-    from fieldops.cli.documents import BuiltKit
+    from fieldops.cli.documents.office import BuiltKit
 
     made = Call.of(context, json=json).laptop.office.read_kit(folder.absolute())
     kit = made.kit

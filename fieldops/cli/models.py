@@ -22,7 +22,7 @@ from fieldops.cli.call import (
     group,
     only_failure,
 )
-from fieldops.cli.documents import DeviceModels, ModelsReport
+from fieldops.cli.documents.readings import DeviceModels, ModelsReport
 from fieldops.cli.output import document, line, size, table
 from fieldops.wire import ModelsReport as Report
 from fieldops.wire import SlotStatus
@@ -248,7 +248,7 @@ def tune(
 def care(call: Call, device: str, make: Callable[[Report], Care], *, dry_run: bool, yes: bool, reason: str, ticket: str) -> int:
     """One step through the gate. make: the step, from what the device says it holds."""
     from fieldops.cli.diagnostics import agreed, need_person, progress_of, tell
-    from fieldops.cli.documents import Changed, DeviceChange
+    from fieldops.cli.documents.changes import Changed, DeviceChange
     from fieldops.operations.gate import Words
     from fieldops.steps import describe, undo_of
 
@@ -291,7 +291,7 @@ def care(call: Call, device: str, make: Callable[[Report], Care], *, dry_run: bo
 
 def _shown(call: Call, device: str, model: str, active: str | None, told: str) -> int:
     """A dry run's answer."""
-    from fieldops.cli.documents import DevicePlan, Plan
+    from fieldops.cli.documents.changes import DevicePlan, Plan
 
     if call.json:
         planned = DevicePlan(

@@ -11,7 +11,7 @@ import typer
 
 from fieldops.cli.call import Call
 from fieldops.cli.diagnostics import at_terminal
-from fieldops.cli.documents import Released
+from fieldops.cli.documents.office import Released
 from fieldops.cli.output import document, line
 from fieldops.errors import UsageFault
 

@@ -10,7 +10,7 @@ import typer
 from fieldops.cli import release_keys, release_policy
 from fieldops.cli.call import Call, Json, group
 from fieldops.cli.diagnostics import agreed, at_terminal, tell
-from fieldops.cli.documents import ReleaseHealth
+from fieldops.cli.documents.office import ReleaseHealth
 from fieldops.cli.office import (
     HERE,
     Keys,

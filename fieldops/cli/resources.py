@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from fieldops.cli.call import AllDevices, Call, Json, Outcome, SomeDevicesArg, Timeout, only_failure, single
-from fieldops.cli.documents import DeviceResources, ResourcesReport
+from fieldops.cli.documents.readings import DeviceResources, ResourcesReport
 from fieldops.cli.output import document, line, number, pairs, size, span, table
 from fieldops.fleet import Resources
 

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fieldops.bundles.approvals import STATEMENT_S
 from fieldops.cli.call import Call, DeviceArg, DryRun, Json, Reason, Ticket, Timeout, Yes, only_failure, single
 from fieldops.cli.diagnostics import need_person, progress_of, tell
 from fieldops.cli.output import document, line
-from fieldops.cli.statements import STATEMENT_S, Approvals, StatementFile, read_approvals, write_new
+from fieldops.cli.statements import Approvals, StatementFile, read_approvals, write_new
 from fieldops.errors import UsageFault
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def rollback(
 ) -> int:
     """Go back to the last-good version, or to one the device still holds, which it validates like a new one."""
     from fieldops.cli.changes import agree_to, change_documents, plan_documents, print_changes, print_plans
-    from fieldops.cli.documents import Changed, Plan
+    from fieldops.cli.documents.changes import Changed, Plan
     from fieldops.operations import rollback as operation
     from fieldops.operations.gate import Words
 

@@ -9,7 +9,7 @@ import typer
 
 from fieldops.cli.call import Call, Json, Reason, Ticket, Timeout, Yes, group
 from fieldops.cli.diagnostics import agreed, need_person, tell
-from fieldops.cli.documents import RunbookCheck, RunbookItem, RunbookLine, RunbookPlan, RunbookRun, RunbookRuns, Runbooks
+from fieldops.cli.documents.runbooks import RunbookCheck, RunbookItem, RunbookLine, RunbookPlan, RunbookRun, RunbookRuns, Runbooks
 from fieldops.cli.output import document, line, table
 from fieldops.deadline import Deadline
 from fieldops.errors import Cancelled, FieldopsError, UsageFault

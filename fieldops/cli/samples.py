@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fieldops.cli.call import Call, DeviceArg, Json, Timeout, group, only_failure
-from fieldops.cli.documents import Labelled, Pulled
+from fieldops.cli.documents.changes import Labelled, Pulled
 from fieldops.cli.output import document, line
 
 if TYPE_CHECKING:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 import sys
 from pathlib import Path
 
 import msgspec
 
+from fieldops.bundles.approvals import ApprovalFile
 from fieldops.cli import documents
 from fieldops.demo.documents import DemoDocument, TourDocument
 from fieldops.wire import ErrorDoc
@@ -16,10 +19,13 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 def types() -> dict[str, type[msgspec.Struct]]:
     """Schema name (`fieldops.devices/v1`) -> type, in order of the name."""
+    for part in pkgutil.iter_modules(documents.__path__):  # a document is known once its module is imported
+        importlib.import_module(f"{documents.__name__}.{part.name}")
     found: dict[str, type[msgspec.Struct]] = {
         str(kind.__struct_config__.tag): kind for kind in documents.Document.__subclasses__()
     }
     others: dict[str, type[msgspec.Struct]] = {
+        "fieldops.approval/v1": ApprovalFile,
         "fieldops.error/v1": ErrorDoc,
         "fieldops.demo/v1": DemoDocument,
         "fieldops.tour/v1": TourDocument,

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fieldops.bundles.approvals import STATEMENT_S
 from fieldops.cli.call import Call, DevicesArg, DryRun, Json, Outcome, Reason, Ticket, Timeout, Yes, only_failure, single
 from fieldops.cli.diagnostics import need_person, progress_of, tell
 from fieldops.cli.output import document, line
-from fieldops.cli.statements import STATEMENT_S, Approvals, StatementFile, read_approvals, write_new
+from fieldops.cli.statements import Approvals, StatementFile, read_approvals, write_new
 from fieldops.errors import TrustRefused, UsageFault
 from fieldops.ports import BreakGlass
 
@@ -59,7 +60,7 @@ def sideload(
 ) -> int:
     """Verify a signed version on this laptop, bring it to the devices, let each validate and try it, then commit."""
     from fieldops.cli.changes import agree_to, change_documents, plan_documents, print_changes, print_plans
-    from fieldops.cli.documents import Changed, Plan
+    from fieldops.cli.documents.changes import Changed, Plan
     from fieldops.operations import sideload as operation
     from fieldops.operations.gate import Words
 

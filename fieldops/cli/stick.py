@@ -11,7 +11,7 @@ import typer
 
 from fieldops.cli.call import Call, Json, Timeout, group
 from fieldops.cli.diagnostics import progress_of, report_all
-from fieldops.cli.documents import Bundle, Bundles, StickRenewed, StickVerified
+from fieldops.cli.documents.trust import Bundle, Bundles, StickRenewed, StickVerified
 from fieldops.cli.office import HERE, Keys, PassphraseFile, Repo, moment, release, said
 from fieldops.cli.output import document, instant, line, size, table
 from fieldops.errors import FieldopsError, TrustRefused, UsageFault, gravest

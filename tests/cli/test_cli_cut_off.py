@@ -13,7 +13,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from fieldops.cli.documents import BenchRun, RunbookRun, RunbookRuns
+from fieldops.cli.documents.benches import BenchRun
+from fieldops.cli.documents.runbooks import RunbookRun, RunbookRuns
 from fieldops.wire import ErrorDoc
 from tests.cli.conftest import Done, Run, command, environment
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from fieldops.cli.documents import AuditEntries, Devices, InventoryChange
+from fieldops.cli.documents.devices import Devices, InventoryChange
+from fieldops.cli.documents.log import AuditEntries
 from fieldops.cli.schemas import texts, types
 from tests.cli.conftest import Run
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from fieldops.cli.diagnostics import ended
-from fieldops.cli.documents import AuditEntries
+from fieldops.cli.documents.log import AuditEntries
 from fieldops.errors import LinkFault, NeedsPerson
 from fieldops.wire import ErrorDoc
 from tests.cli.conftest import LIMIT_S, Run, command, environment

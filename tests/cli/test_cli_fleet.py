@@ -11,19 +11,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from fieldops.cli.documents import (
-    AuditVerified,
-    BenchRun,
-    Changed,
-    DeviceStates,
-    DriftReport,
-    Logs,
-    ModelsReport,
-    Plan,
-    Pulled,
-    ResourcesReport,
-    RunbookRun,
-)
+from fieldops.cli.documents.benches import BenchRun
+from fieldops.cli.documents.changes import Changed, Plan, Pulled
+from fieldops.cli.documents.devices import DeviceStates
+from fieldops.cli.documents.log import AuditVerified
+from fieldops.cli.documents.readings import DriftReport, Logs, ModelsReport, ResourcesReport
+from fieldops.cli.documents.runbooks import RunbookRun
 from fieldops.wire import ErrorDoc
 from tests.cli.conftest import Done, command, environment
 

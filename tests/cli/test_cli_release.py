@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from fieldops.cli.documents import Pinned, Released, ReleaseHealth, StickRenewed
+from fieldops.cli.documents.office import Released, ReleaseHealth
+from fieldops.cli.documents.trust import Pinned, StickRenewed
 from fieldops.wire import ErrorDoc
 from tests.cli.conftest import AtTerminal, Run
 
