@@ -86,19 +86,27 @@ class Desk:
     def technician(self) -> Technician:
         from fieldops.edges.keys import PersonFile
 
-        return _OneAtATime(PersonFile(self.config.person_key, self.signer.laptop, self.home / "cache" / "session.json"))
+        session = self.home / "cache" / "session.json"
+        return _OneAtATime(PersonFile(self.config.person_key, self.signer.laptop, session, self._passphrase))
+
+    def _passphrase(self) -> bytes | None:
+        """Of the person's key, when it is locked."""
+        from fieldops.ports import Question
+
+        said = self.ask(Question("passphrase", f"Passphrase of {self.config.person_key}")) if self.ask is not None else None
+        return said.encode("utf-8") if said is not None else None
 
     def approve(self, statement: str) -> Approval:
         """This person's SSH signature on a statement. Raises UsageFault (no_key) where config.toml names no key."""
         from fieldops.bundles.approvals import APPROVAL_NAMESPACE
-        from fieldops.edges.keys import sshsig_sign
+        from fieldops.edges.keys import sign_as
         from fieldops.steps import Approval
 
         if self.config.person_key is None:
             raise UsageFault(
                 "nobody is signed in here", reason="no_key", next_step="name your SSH key under [person] in config.toml"
             )
-        signature = sshsig_sign(self.config.person_key, APPROVAL_NAMESPACE, statement.encode("utf-8"))
+        signature = sign_as(self.config.person_key, APPROVAL_NAMESPACE, statement.encode("utf-8"), self._passphrase)
         return Approval(statement=statement, signature=signature)
 
     @once

@@ -23,6 +23,7 @@ from fieldops.wire import (
     STEP_PAYLOAD_TYPE,
     DsseSignature,
     Envelope,
+    Session,
     SessionBody,
     b64,
     encode,
@@ -332,6 +333,37 @@ def test_one_proof_serves_a_session_and_a_new_one_is_made_when_it_ends(tmp_path:
     mine = other.proof(journal, body.until)
     assert mine is not None
     assert keys.sshsig_verify(mine.signature, SESSION_NAMESPACE, mine.body.encode()) == other.actor().name
+
+
+def test_a_locked_key_is_opened_by_its_passphrase_and_only_then_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+    fingerprint = keys.ssh_keygen(tmp_path / "person")
+    asked: list[str] = []
+
+    def proof(*answers: bytes | None) -> Session | None:
+        left = list(answers)
+
+        def passphrase() -> bytes | None:
+            asked.append("once")
+            return left.pop(0)
+
+        session = tmp_path / f"session for {len(answers)}"
+        person = keys.PersonFile(tmp_path / "person", LaptopId("a" * 52), session, passphrase)
+        return person.proof(ListJournal(f"fieldops/{'a' * 52}/1"), 1_800_000_000.0)
+
+    assert proof() is not None
+    assert asked == []
+    subprocess.run(
+        ["ssh-keygen", "-q", "-p", "-N", "word", "-f", tmp_path / "person"], check=True, capture_output=True, timeout=20
+    )
+    with pytest.raises(UsageFault, match="is locked"):
+        proof(None)
+    signed = proof(b"wrong", b"word")
+    assert signed is not None
+    assert asked == ["once"] * 3
+    assert keys.sshsig_verify(signed.signature, SESSION_NAMESPACE, signed.body.encode()) == fingerprint
 
 
 def test_nobody_is_a_local_name_without_proof(tmp_path: Path) -> None:

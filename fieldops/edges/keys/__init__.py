@@ -14,7 +14,7 @@ from fieldops.edges.keys.certificates import (
 )
 from fieldops.edges.keys.ed25519 import Ed25519Signer, verify
 from fieldops.edges.keys.envelopes import open_envelope
-from fieldops.edges.keys.person import PersonFile
+from fieldops.edges.keys.person import PersonFile, sign_as
 from fieldops.edges.keys.ssh import ssh_fingerprint, ssh_keygen, ssh_public_blob
 from fieldops.edges.keys.sshsig import sshsig_sign, sshsig_verify
 
@@ -26,6 +26,7 @@ __all__ = [
     "certificate_key",
     "open_envelope",
     "self_signed_certificate",
+    "sign_as",
     "ssh_fingerprint",
     "ssh_keygen",
     "ssh_public_blob",

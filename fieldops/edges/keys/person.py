@@ -20,6 +20,8 @@ from fieldops.policy import Actor
 from fieldops.ports import Journal
 from fieldops.wire import SESSION_NAMESPACE, Session, SessionBody, encode
 
+Passphrase = Callable[[], "bytes | None"]  # None: nobody says it
+TRIES = 3  # of a passphrase
 SESSION_S = 8 * 3600  # a working day; the 4 h below the limit of 12 are room for a device whose clock is behind
 
 
@@ -30,18 +32,38 @@ def _user() -> str:
         return "unknown"
 
 
+def sign_as(key: Path, namespace: str, message: bytes, passphrase: Passphrase | None = None) -> str:
+    """sshsig_sign, with the person asked when the key turns out to be locked. Raises UsageFault (no_key, bad_key, key_locked)."""
+    try:
+        return sshsig_sign(key, namespace, message)
+    except UsageFault as error:
+        if error.reason != "key_locked" or passphrase is None:
+            raise
+        locked = error
+    for _ in range(TRIES):
+        said = passphrase()
+        if said is None:
+            break
+        try:
+            return sshsig_sign(key, namespace, message, said)
+        except UsageFault as error:
+            locked = error
+    raise locked
+
+
 @dataclass(frozen=True, slots=True)
 class PersonFile:
     """Implements ports.Technician: a person by an SSH key file, or a local name nobody vouches for.
 
     key: private key file (its public half may stand alone when ssh-agent holds the rest); None: no person.
-    cache: where the proof of this session is kept (0600). passphrase: asked once per proof; None where nobody can be asked.
+    cache: where the proof of this session is kept (0600). passphrase: asked for a locked key that ssh-agent does not hold;
+    None where nobody can be asked.
     """
 
     key: Path | None
     laptop: LaptopId
     cache: Path
-    passphrase: Callable[[], bytes] | None = None
+    passphrase: Passphrase | None = None
 
     def actor(self) -> Actor:
         if self.key is None:
@@ -59,8 +81,7 @@ class PersonFile:
             laptop=self.laptop, log=journal.log, size=journal.size(), root=journal.root().hex(), until=now + SESSION_S
         )
         text = encode(body)
-        passphrase = self.passphrase() if self.passphrase is not None else None
-        signature = sshsig_sign(self.key, SESSION_NAMESPACE, text, passphrase)
+        signature = sign_as(self.key, SESSION_NAMESPACE, text, self.passphrase)
         session = Session(body=text.decode(), signature=signature)
         write_whole(self.cache, encode(session), 0o600)
         return session
