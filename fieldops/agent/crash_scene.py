@@ -23,6 +23,7 @@ import msgspec
 
 from fieldops.agent.answering import Answering
 from fieldops.agent.config import AgentConfig
+from fieldops.agent.current import show
 from fieldops.agent.device import Bell, Device
 from fieldops.agent.home import AgentHome
 from fieldops.agent.identity import Identity
@@ -318,7 +319,9 @@ def flash(root: Path) -> None:
     try:
         with registry.change() as change:
             change.version(FORMER.installed())
-            change.slot(advance(Slot(model=MODEL, task=MODEL), "install", now=time.time(), reason="provisioned", version=OLD))
+            slot = advance(Slot(model=MODEL, task=MODEL), "install", now=time.time(), reason="provisioned", version=OLD)
+            change.slot(slot)
+        show(home, registry, [slot])
     finally:
         registry.close()
 
@@ -332,6 +335,7 @@ def faults(running: Running, *, entries: int, boot_id: str) -> list[str]:
     entries: of the journal, that were on disk for certain.
     """
     found = [*_state_faults(running, boot_id), *_journal_faults(running.device.registry, entries), *running.bugs]
+    found += _link_faults(running.device.home, running.slot().active)
     found += [damage(running.device.home, version) for version in running.device.registry.versions(MODEL)]
     for record in running.device.registry.running():
         if record.phase not in WAITING:
@@ -354,6 +358,16 @@ def _state_faults(running: Running, boot_id: str) -> list[str]:
     return found
 
 
+def _link_faults(home: AgentHome, *allowed: str | None) -> list[str]:
+    """What a foreign runtime would find under `current/`: one of these versions, whole."""
+    place = home.current / MODEL
+    for version in (FORMER, LATER):
+        if place.is_symlink() and place.readlink().name == version.digest:
+            wrong = "" if version.version in allowed else f"current/ is at {version.version}"
+            return [fault for fault in (wrong, damage(home, version.installed())) if fault]
+    return [f"current/ is at {place.readlink() if place.is_symlink() else 'nothing'}"]
+
+
 def _journal_faults(registry: Registry, entries: int) -> list[str]:
     """Every page reads, no entry is missing between two others, and none that was on disk is gone."""
     there, newest = registry.journal(0, 1 << 30)
@@ -366,9 +380,10 @@ def _journal_faults(registry: Registry, entries: int) -> list[str]:
 
 def survey(root: Path, *, entries: int, boot_id: str, then: Sequence[Step], judge: Judge = stub_judge) -> tuple[str, list[str]]:
     """Start on what a crash left: (old, new or trial; faults). then: what the laptop tries again, to its end."""
+    before = _link_faults(AgentHome(root), OLD, NEW)  # a foreign runtime may start before the agent does
     try:
         with started(root, boot_id, judge) as running:
-            found = faults(running, entries=entries, boot_id=boot_id)
+            found = before + faults(running, entries=entries, boot_id=boot_id)
             slot = running.slot()
             side = slot.state if slot.state == "trial" else "new" if slot.active == NEW else "old"
             if then and not found:
@@ -394,4 +409,4 @@ def _again(running: Running, then: Sequence[Step]) -> list[str]:
     after = running.slot()
     if after.active != wanted or running.answering.serving != wanted:
         return [f"the same again left {after.active}"]
-    return [*running.bugs]
+    return [*_link_faults(running.device.home, wanted), *running.bugs]

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from fieldops.agent.config import AgentConfig
+from fieldops.agent.current import show
 from fieldops.agent.home import AgentHome
 from fieldops.agent.identity import Identity
 from fieldops.agent.models import Models
@@ -83,6 +84,7 @@ class Device:
     tls: ssl.SSLContext | None = None
     stopping: bool = False
     hardware: Hardware | None = None  # see agent/hardware.py
+    behind: bool = False  # links in current/ could not be written
     _policy: tuple[bytes, PolicyDocument] = (b"", NO_POLICY)
 
     @property
@@ -160,7 +162,14 @@ class Device:
             write(change, slot, checks, record, note)
             for more in also or []:
                 more(change)
+        if slot is not None:
+            self.show([slot])
         self.bell.ring()
+
+    def show(self, slots: list[Slot]) -> None:
+        """After the registry knows them."""
+        if not show(self.home, self.registry, slots):
+            self.behind = True
 
 
 def _stopping() -> DeviceCannot:

@@ -98,7 +98,7 @@ class Health:
             await asyncio.sleep(LOOK_S)
 
     def _look_at_slots(self) -> None:
-        if self._device.registry.owes and "" not in self._told:
+        if (self._device.registry.owes or self._device.behind) and "" not in self._told:
             self._told[""] = "keep_house"
             self._transaction.keep_house().add_done_callback(partial(self._forget, ""))
         for model, what in self._transaction.overdue():

@@ -71,6 +71,11 @@ class AgentHome:
         return self.models / "bundles"
 
     @property
+    def current(self) -> Path:
+        """Links by model, for foreign runtimes; see agent/current.py."""
+        return self.root / "current"
+
+    @property
     def registry(self) -> Path:
         return self.root / "registry.db"
 
@@ -94,7 +99,7 @@ class AgentHome:
 
     def make(self) -> None:
         """0700: keys and evidence are nobody else's."""
-        for folder in (self.key.parent, self.trust, self.blobs, self.bundles, self.root / "incoming"):
+        for folder in (self.key.parent, self.trust, self.blobs, self.bundles, self.current, self.root / "incoming"):
             make_folder(folder)
 
 

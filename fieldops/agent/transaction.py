@@ -104,7 +104,7 @@ class Transaction:
         return self._queue(partial(self._settle, model))
 
     def keep_house(self) -> Future[None]:
-        """Write what a full disk did not take, and drop what is old and was read."""
+        """Write what a full disk did not take, put the links in current/ right, and drop what is old and was read."""
         return self._queue(self._keep_house)
 
     # --- the queue -----------------------------------------------------------------------------------------------------
@@ -227,6 +227,8 @@ class Transaction:
         device = self._device
         if device.registry.owes:
             device.save()
+        device.behind = False
+        device.show(device.registry.slots())
         device.registry.prune(lambda lost: device.entry(device.actor, "prune", "", "", "journal_full", f"{lost} entries unread"))
 
     def _recover(self) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from fieldops.agent.crash_matrix import PLANS, Matrix
-from fieldops.agent.crash_scene import LATER, NEXT_BOOT, flash, started, survey
+from fieldops.agent.crash_scene import LATER, MODEL, NEXT_BOOT, flash, started, survey
 from fieldops.agent.crash_states import CrashState, Disk, Done, at_rest, power_cuts
 from fieldops.agent.home import AgentHome
 
@@ -112,6 +112,18 @@ def test_a_lost_journal_entry_and_a_damaged_model_are_told(tmp_path: Path) -> No
     _, faults = survey(tmp_path / "home", entries=there + 1, boot_id=NEXT_BOOT, then=())
     assert any("lost 1 entries" in fault for fault in faults)
     assert any("core.bin is not what the record says" in fault for fault in faults)
+
+
+def test_a_link_for_foreign_runtimes_that_leads_nowhere_is_told_and_put_right_at_the_start(tmp_path: Path) -> None:
+    flash(tmp_path / "home")
+    place = AgentHome(tmp_path / "home").current / MODEL
+    right = place.readlink()
+    place.unlink()
+    place.symlink_to("../models/bundles/gone")
+    _, faults = survey(tmp_path / "home", entries=0, boot_id=NEXT_BOOT, then=())
+    assert faults == ["current/ is at ../models/bundles/gone"]
+    assert place.readlink() == right
+    assert survey(tmp_path / "home", entries=0, boot_id=NEXT_BOOT, then=())[1] == []
 
 
 def test_the_verb_prints_its_matrix_and_leaves_nothing_behind(tmp_path: Path) -> None:
