@@ -19,7 +19,7 @@ from fieldops.deadline import Deadline
 from fieldops.edges import install_script
 from fieldops.edges.agent_api import AgentDevice
 from fieldops.edges.kit import KitFolder
-from fieldops.edges.probe import BareDevice
+from fieldops.edges.over_ssh import BareDevice
 from fieldops.edges.ssh import SshLink
 from fieldops.errors import DeviceCannot, LinkFault, MalformedReply
 from fieldops.fleet import DeviceEntry, DeviceId, Resources, key_id

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from fieldops.deadline import Deadline
     from fieldops.edges.agent_api import AgentDevice
     from fieldops.edges.known_hosts import KnownHosts
+    from fieldops.edges.over_ssh import BareDevice
     from fieldops.edges.pool import Pool
-    from fieldops.edges.probe import BareDevice
     from fieldops.edges.ssh import Keys, SshLink, Terms
     from fieldops.edges.ssh_config import SshConfig
     from fieldops.fleet import DeviceEntry, Hint
@@ -97,7 +97,7 @@ class Links:
         self, entry: DeviceEntry, deadline: Deadline, *, look: bool = False, meet: bool = True
     ) -> AgentDevice | BareDevice:
         """A link of its own. look: see `_terms`; meet: a key that the policy trusts at first use is written down."""
-        from fieldops.edges.probe import ssh_device
+        from fieldops.edges.over_ssh import ssh_device
 
         return ssh_device(
             entry,
@@ -210,7 +210,7 @@ class Links:
 
     def support(self, entry: DeviceEntry, deadline: Deadline) -> Support | None:
         """What a device without an agent could support; None for one that has its agent. Raises LinkFault."""
-        from fieldops.edges.probe import BareDevice
+        from fieldops.edges.over_ssh import BareDevice
 
         with self.connect(entry, deadline) as device:
             return device.support(deadline) if isinstance(device, BareDevice) else None

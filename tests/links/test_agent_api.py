@@ -14,7 +14,8 @@ import pytest
 
 from fieldops.deadline import CancelToken, Deadline
 from fieldops.edges import keys
-from fieldops.edges.agent_api import AgentDevice, Pipe
+from fieldops.edges.agent_api import AgentDevice
+from fieldops.edges.agent_requests import Pipe
 from fieldops.errors import (
     Cancelled,
     DeadlinePassed,

@@ -16,9 +16,10 @@ import pytest
 
 from fieldops.bundles.manifest import Manifest
 from fieldops.deadline import Deadline
-from fieldops.edges import keys, probe, ssh
+from fieldops.edges import keys, ssh
 from fieldops.edges.agent_api import AgentDevice
 from fieldops.edges.lan import lan_device
+from fieldops.edges.over_ssh import ssh_device
 from fieldops.edges.tuf_signer import ReleaseRepo
 from fieldops.edges.usb import FolderSource
 from fieldops.errors import FieldopsError, LinkFault, NotAuthorised, Unreachable, UsageFault
@@ -130,9 +131,7 @@ def near(bench: Bench, tmp_path_factory: pytest.TempPathFactory, identity: Path)
 
 
 def _ssh(server: SshServer, entry: DeviceEntry | None = None) -> AgentDevice:
-    device = probe.ssh_device(
-        entry or server.entry, known_hosts=server.known_hosts, identities=[server.identity], deadline=soon()
-    )
+    device = ssh_device(entry or server.entry, known_hosts=server.known_hosts, identities=[server.identity], deadline=soon())
     assert isinstance(device, AgentDevice)
     return device
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fieldops.bundles.support import support_of
-from fieldops.edges import probe
+from fieldops.edges import boards, probe
 from fieldops.edges.neighbours import MOST, hints_of, neighbours, parse_table, wired
 from fieldops.fleet import parse_address, parse_ssh_address
 from tests.links.conftest import soon
@@ -105,5 +105,5 @@ def test_boards_say_in_their_own_ways_that_they_are_throttled(
     before: dict[str, str], now: dict[str, str], throttled: bool | None, reason: str
 ) -> None:
     earlier = _facts(boot_id="b", **before) if before else None
-    found = probe.resources_of(_facts(boot_id="b", **now), earlier)
+    found = boards.resources_of(_facts(boot_id="b", **now), earlier)
     assert (found.throttled, found.throttle_reason) == (throttled, reason)

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from fieldops.edges import probe
+from fieldops.edges import boards, probe
+from fieldops.edges.over_ssh import BareDevice, ssh_device
 from fieldops.errors import DeviceCannot, MalformedReply
 from fieldops.fleet import key_id
 from fieldops.steps import Revert
@@ -67,7 +68,7 @@ def test_a_board_is_read_by_every_shell(shell: list[str], board: Path) -> None:
     done = _run(shell, {"FIELDOPS_PROBE_ROOT": str(board), "FIELDOPS_AGENT_PROGRAM": "python3 -m fieldops.agent"})
     assert done.stderr == b""
     facts = probe.parse(done.stdout, "board")
-    now = probe.resources_of(facts)
+    now = boards.resources_of(facts)
     assert (now.uptime_s, now.load_1m, now.cpu_count) == (1234.56, 0.42, 4)
     assert (now.mem_total_bytes, now.mem_available_bytes) == (1024000 * 1024, 512000 * 1024)
     assert (now.soc_temp_c, now.temp_limit_c) == (81.2, 80.0)
@@ -82,14 +83,14 @@ def test_a_board_is_read_by_every_shell(shell: list[str], board: Path) -> None:
 
     (board / "proc/stat").write_text("cpu  160 0 50 890 0 0 0 0 0 0\ncpu0 1 2\n")
     later = probe.parse(_run(shell, {"FIELDOPS_PROBE_ROOT": str(board)}).stdout, "board")
-    assert probe.resources_of(later, facts).cpu_pct == pytest.approx(60.0)
+    assert boards.resources_of(later, facts).cpu_pct == pytest.approx(60.0)
 
 
 @pytest.mark.parametrize("shell", SHELLS)
 def test_what_is_not_there_is_not_zero(shell: list[str], tmp_path: Path) -> None:
     done = _run(shell, {"FIELDOPS_PROBE_ROOT": str(tmp_path)})
     assert done.stderr == b""
-    now = probe.resources_of(probe.parse(done.stdout, "empty"))
+    now = boards.resources_of(probe.parse(done.stdout, "empty"))
     assert [now.soc_temp_c, now.throttled, now.clock_mhz, now.mem_total_bytes, now.load_1m] == [None] * 5
 
 
@@ -123,7 +124,7 @@ def test_half_an_answer_is_no_answer(output: bytes) -> None:
 
 def test_numbers_that_are_none() -> None:
     facts = probe.parse(b"v=1\nuptime=nan\nload=1e9\nmem_total=-\ntemp=banana\ntemp=999999\npi_throttled=zz\nend=1\n", "board")
-    now = probe.resources_of(facts)
+    now = boards.resources_of(facts)
     assert (now.uptime_s, now.load_1m, now.mem_total_bytes, now.soc_temp_c, now.throttled) == (0.0, None, None, None, None)
 
 
@@ -131,8 +132,8 @@ def test_a_bare_device_can_be_looked_at_and_not_changed(identity: Path, tmp_path
     environment = {"FIELDOPS_PROBE_ROOT": str(board)}
     (tmp_path / "server").mkdir()
     with asyncssh_server(tmp_path / "server", identity, "", environment) as server:
-        device = probe.ssh_device(server.entry, known_hosts=server.known_hosts, identities=[server.identity], deadline=soon())
-        assert isinstance(device, probe.BareDevice)
+        device = ssh_device(server.entry, known_hosts=server.known_hosts, identities=[server.identity], deadline=soon())
+        assert isinstance(device, BareDevice)
         try:
             hello = device.hello(soon())
             from fieldops.edges.keys import ssh_public_blob
