@@ -90,6 +90,10 @@ def decode_statement(text: str) -> Statement:
     return statement
 
 
+def encode_approval(approval: ApprovalFile) -> str:
+    return msgspec.json.format(msgspec.json.encode(approval), indent=1).decode() + "\n"
+
+
 def decode_approval(text: str) -> Approval:
     """Of an approval file. Raises UsageFault (malformed)."""
     try:

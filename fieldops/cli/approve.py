@@ -8,13 +8,13 @@ from typing import Annotated
 import typer
 
 from fieldops.audit.entry import Result, Subject
-from fieldops.bundles.approvals import ApprovalFile, decode_statement, describe_statement
-from fieldops.cli.call import Call, Json, Reason, Yes, single
+from fieldops.bundles.approvals import ApprovalFile, decode_statement, describe_statement, encode_approval
+from fieldops.cli.call import Call, single
 from fieldops.cli.diagnostics import agreed, need_person, tell
+from fieldops.cli.options import Json, Reason, Yes
 from fieldops.cli.output import document, instant, line
-from fieldops.cli.statements import write_new
 from fieldops.operations.gate import Words
-from fieldops.wiring.statements import read_text
+from fieldops.wiring.statements import read_text, write_new
 
 app = single()
 
@@ -45,7 +45,7 @@ def approve(
     by = call.laptop.technician.actor().name
     signed = ApprovalFile(statement=made.statement, signature=made.signature, by=by)
     place = out or file.with_name(f"{file.name}.{by.removeprefix('SHA256:')[:8].replace('/', '-')}.approval")
-    write_new(place, signed)
+    write_new(place, encode_approval(signed))
     call.laptop.gate().note(
         "approve",
         subject=Subject(kind="model", name=statement.model, to=statement.version, digest=statement.manifest_sha256),

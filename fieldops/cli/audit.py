@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fieldops.cli.call import Call, Json, Timeout, device_names, group
+from fieldops.cli.call import Call, group
 from fieldops.cli.diagnostics import tell
+from fieldops.cli.options import Json, Timeout, device_names
 from fieldops.cli.output import document, instant, line, span, table
 from fieldops.errors import CheckFailed, FieldopsError
 

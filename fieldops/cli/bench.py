@@ -8,9 +8,10 @@ from typing import Annotated
 import typer
 
 from fieldops.bench import Comparison, compare
-from fieldops.cli.call import Call, DeviceArg, Json, Reason, Ticket, Timeout, Yes, device_names, group
+from fieldops.cli.call import Call, group
 from fieldops.cli.diagnostics import agreed, need_person, progress_of, tell
 from fieldops.cli.documents.benches import BenchComparison, BenchList, BenchRecord, BenchRun, ComparedRow
+from fieldops.cli.options import DeviceArg, Json, Reason, Ticket, Timeout, Yes, device_names
 from fieldops.cli.output import document, instant, line, number, pairs, table, yes
 from fieldops.errors import CheckFailed, DeviceCannot, UsageFault
 from fieldops.wire import BenchResult
@@ -129,7 +130,8 @@ def _local(context: typer.Context, file: Path, *, samples: int, json: bool, time
 def _show(call: Call, device: str, result: BenchResult, *, gate: bool) -> int:
     kept = call.laptop.benchmarks.keep(device, result)
     compared = compare(result, result.baseline) if result.baseline is not None else None
-    slower = gate and (compared is None or compared.verdict == "slower")
+    own = result.baseline is not None and not result.baseline.device_class
+    slower = gate and (compared is None or not own or compared.verdict == "slower")
     if call.json:
         document(
             BenchRun(
@@ -145,7 +147,7 @@ def _show(call: Call, device: str, result: BenchResult, *, gate: bool) -> int:
         _compared(compared)
     tell(f"kept as {kept.id}; compare with `fieldops bench compare {kept.id} OTHER`")
     if slower:
-        tell("--gate: " + ("slower than the baseline" if compared else "the device has no baseline: `fieldops bench baseline`"))
+        tell("--gate: " + ("slower than the baseline" if own else "the device has no baseline: `fieldops bench baseline`"))
     return CheckFailed.exit_code if slower else 0
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import typer
 from msgspec import Struct
@@ -31,32 +31,6 @@ if TYPE_CHECKING:  # at run time only where they are used: a light verb needs no
 T = TypeVar("T")
 
 AT_ONCE = 16  # devices served in parallel; more would only share the laptop's link
-
-
-def device_names(incomplete: str) -> list[str]:
-    """Shell completion: from the inventory file alone, never from the network; nothing when it cannot be read."""
-    try:
-        with Laptop.open() as laptop:
-            return [entry.name for entry in laptop.inventory().devices if entry.name.startswith(incomplete)]
-    except FieldopsError:
-        return []
-
-
-DEVICE_HELP = "Name, id prefix, or a pattern such as 'press-*'."
-DeviceArg = Annotated[str, typer.Argument(metavar="DEVICE", help="Name or id prefix.", autocompletion=device_names)]
-DevicesArg = Annotated[
-    list[str], typer.Argument(metavar="DEVICE...", help=DEVICE_HELP, autocompletion=device_names, show_default=False)
-]
-SomeDevicesArg = Annotated[
-    list[str] | None, typer.Argument(metavar="DEVICE...", help=DEVICE_HELP, autocompletion=device_names, show_default=False)
-]
-AllDevices = Annotated[bool, typer.Option("--all", help="Every device of the inventory.")]
-Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
-Timeout = Annotated[float, typer.Option("--timeout", min=0.1, help="Seconds to wait for a device before giving up on it.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do it without asking.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the steps; change nothing.")]
-Reason = Annotated[str, typer.Option("--reason", help="Why, for the record.")]
-Ticket = Annotated[str, typer.Option("--ticket", help="Ticket id, for the record.")]
 
 
 def group() -> typer.Typer:

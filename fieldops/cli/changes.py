@@ -1,111 +1,146 @@
-"""What sideload and rollback show of several devices: the plans before, and what came of them."""
+"""How sideload, rollback and the care of models go: plan for each device, show or ask, run, say what came of it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
-from fieldops.cli.call import Outcome
-from fieldops.cli.diagnostics import agreed, tell
-from fieldops.cli.documents.changes import DeviceChange, DevicePlan
-from fieldops.cli.output import line
-from fieldops.operations.gate import Gate
-from fieldops.operations.rollback import RollbackPlan
-from fieldops.operations.sideload import SideloadPlan
-from fieldops.steps import Step, describe, undo_of
+from fieldops.cli.call import Call, Outcome, only_failure
+from fieldops.cli.diagnostics import agreed, need_person, progress_of, tell
+from fieldops.cli.documents.changes import Changed, DeviceChange, DevicePlan, Plan
+from fieldops.cli.output import document, line
+from fieldops.deadline import Deadline
+from fieldops.fleet import DeviceEntry
+from fieldops.operations import plans
+from fieldops.operations.gate import Gate, Words
+from fieldops.operations.plans import ChangePlan
+from fieldops.ports import Device
+from fieldops.steps import undo_of
 from fieldops.wire import StepRecord
 
-Plan = SideloadPlan | RollbackPlan
-P = TypeVar("P", SideloadPlan, RollbackPlan)
+Records = tuple[StepRecord, ...]
 
 
-def steps_of(plan: Plan) -> tuple[Step, ...]:
-    return (plan.step,) if isinstance(plan, RollbackPlan) else tuple(each.step for each in plan.steps)
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """On which terms a change was asked for."""
+
+    yes: bool
+    dry_run: bool
+    words: Words
+
+    @classmethod
+    def of(cls, *, yes: bool, dry_run: bool, reason: str, ticket: str, writes_only: bool = False) -> Terms:
+        """writes_only: nothing is changed but a file here. Raises UsageFault (needs_yes) where nobody can be asked."""
+        need_person(yes=yes, dry_run=dry_run or writes_only)
+        return cls(yes, dry_run, Words(reason, ticket))
 
 
-def warnings_of(plan: Plan) -> tuple[str, ...]:
-    return () if isinstance(plan, RollbackPlan) else plan.warnings
+def carry_out(
+    call: Call,
+    entries: Sequence[DeviceEntry],
+    plan: Callable[[Device, Deadline], ChangePlan],
+    terms: Terms,
+    *,
+    trial_left: bool = False,
+) -> int:
+    """The exit code. trial_left: somebody else ends the trial."""
+    gate = call.laptop.gate()
+
+    def planned(device: Device, deadline: Deadline) -> ChangePlan:
+        made = plan(device, deadline)
+        if terms.dry_run:
+            plans.note_dry_run(gate, device, made, words=terms.words)
+        return made
+
+    made = call.on_each(entries, planned)
+    only_failure(made)
+    if terms.dry_run:
+        if call.json:
+            document(Plan(devices=[_plan_document(gate, outcome) for outcome in made]))
+        else:
+            for text in _plan_lines(gate, made):
+                line(text)
+        return call.finish(made)
+    if not terms.yes:
+        _agree_to(gate, made)
+    by_name = {outcome.entry.name: outcome.value for outcome in made if outcome.value is not None}
+
+    def run(device: Device, deadline: Deadline) -> Records:
+        name = device.entry.name
+        return plans.run(gate, device, by_name[name], deadline, words=terms.words, progress=progress_of(name))
+
+    ready = [outcome.entry for outcome in made if outcome.value is not None]
+    outcomes = [*call.on_each(ready, run), *(Outcome(each.entry, error=each.error) for each in made if each.error is not None)]
+    only_failure(outcomes)
+    if call.json:
+        document(Changed(devices=[_change_document(outcome, by_name) for outcome in outcomes]))
+    else:
+        _print_changes(outcomes, by_name, trial_left=trial_left)
+    return call.finish(outcomes)
 
 
-def step_lines(gate: Gate, plan: Plan) -> list[str]:
-    """Each step in words, with what this laptop's policy would say to it."""
-    lines = []
-    for step in steps_of(plan):
-        decision = gate.decide(step)
-        lines.append(f"{describe(step)}{'' if decision.allowed else f'  [refused: {decision.text}]'}")
-    return lines
+def _plan_document(gate: Gate, outcome: Outcome[ChangePlan]) -> DevicePlan:
+    plan = outcome.value
+    return DevicePlan(
+        device=outcome.entry.name,
+        model=plan.model if plan else "",
+        from_version=plan.from_version if plan else None,
+        to_version=plan.to_version if plan else None,
+        steps=plans.in_words(gate, plan) if plan else [],
+        warnings=list(plan.warnings) if plan else [],
+        error=outcome.error_doc,
+    )
 
 
-def plan_documents(gate: Gate, plans: Iterable[Outcome[P]]) -> list[DevicePlan]:
-    return [
-        DevicePlan(
-            device=outcome.entry.name,
-            model=outcome.value.model if outcome.value else "",
-            from_version=outcome.value.from_version if outcome.value else None,
-            to_version=outcome.value.to_version if outcome.value else None,
-            steps=step_lines(gate, outcome.value) if outcome.value else [],
-            warnings=list(warnings_of(outcome.value)) if outcome.value else [],
-            error=outcome.error_doc,
-        )
-        for outcome in plans
-    ]
+def _change_document(outcome: Outcome[Records], by_name: Mapping[str, ChangePlan]) -> DeviceChange:
+    plan = by_name.get(outcome.entry.name)
+    return DeviceChange(
+        device=outcome.entry.name,
+        model=plan.model if plan else "",
+        from_version=plan.from_version if plan else None,
+        to_version=plan.to_version if plan else None,
+        records=list(outcome.value or ()),
+        error=outcome.error_doc,
+    )
 
 
-def plan_lines(gate: Gate, plans: Iterable[Outcome[P]]) -> list[str]:
+def _heading(plan: ChangePlan) -> str:
+    if plan.from_version == plan.to_version:
+        return f"{plan.device}: {plan.model} {plan.from_version or ''}".rstrip()
+    return f"{plan.device}: {plan.model} {plan.from_version or 'none'} -> {plan.to_version}"
+
+
+def _plan_lines(gate: Gate, made: Iterable[Outcome[ChangePlan]]) -> list[str]:
     lines: list[str] = []
-    for outcome in plans:
+    for outcome in made:
         plan = outcome.value
         if plan is None:
             continue
-        lines.append(f"{plan.device}: {plan.model} {plan.from_version or 'none'} -> {plan.to_version}")
-        steps = step_lines(gate, plan)
-        lines += [f"  {number}. {text}" for number, text in enumerate(steps, 1)]
-        if not steps:
+        lines.append(_heading(plan))
+        lines += [f"  {number}. {text}" for number, text in enumerate(plans.in_words(gate, plan), 1)]
+        if not plan.steps:
             lines.append("  nothing to do: it runs this version")
-        lines += [f"  note: {warning}" for warning in warnings_of(plan)]
-        if steps:
-            lines.append(f"  undo: {undo_of(steps_of(plan)[-1], previous=plan.from_version)}")
+        lines += [f"  note: {warning}" for warning in plan.warnings]
+        if plan.steps:
+            lines.append(f"  undo: {undo_of(plan.steps[-1].step, previous=plan.from_version)}")
     return lines
 
 
-def print_plans(gate: Gate, plans: Sequence[Outcome[P]]) -> None:
-    for text in plan_lines(gate, plans):
-        line(text)
-
-
-def agree_to(gate: Gate, plans: Sequence[Outcome[P]]) -> None:
+def _agree_to(gate: Gate, made: Sequence[Outcome[ChangePlan]]) -> None:
     """Show the plans and ask. Raises Cancelled."""
-    for text in plan_lines(gate, plans):
+    for text in _plan_lines(gate, made):
         tell(text)
-    changing = [outcome.entry.name for outcome in plans if outcome.value is not None and steps_of(outcome.value)]
+    changing = [outcome.entry.name for outcome in made if outcome.value is not None and outcome.value.steps]
     if changing:
         agreed(f"change {', '.join(changing)}?")
 
 
-def change_documents(outcomes: Iterable[Outcome[tuple[StepRecord, ...]]], plans: Mapping[str, Plan]) -> list[DeviceChange]:
-    found = []
-    for outcome in outcomes:
-        plan = plans.get(outcome.entry.name)
-        found.append(
-            DeviceChange(
-                device=outcome.entry.name,
-                model=plan.model if plan else "",
-                from_version=plan.from_version if plan else None,
-                to_version=plan.to_version if plan else None,
-                records=list(outcome.value or ()),
-                error=outcome.error_doc,
-            )
-        )
-    return found
-
-
-def print_changes(
-    outcomes: Iterable[Outcome[tuple[StepRecord, ...]]], plans: Mapping[str, Plan], *, trial_left: bool = False
-) -> None:
+def _print_changes(outcomes: Iterable[Outcome[Records]], by_name: Mapping[str, ChangePlan], *, trial_left: bool) -> None:
     for outcome in outcomes:
         if outcome.value is None:
             continue
-        plan = plans[outcome.entry.name]
+        plan = by_name[outcome.entry.name]
         if not outcome.value:
             line(f"{plan.device}: {plan.model} {plan.to_version} runs there already; nothing was done")
             continue
@@ -114,4 +149,5 @@ def print_changes(
             note = f"; {check.note}" if check.note else ""
             line(f"  {plan.device}: {check.name} {'ok' if check.ok else 'FAILED'}: {check.measured} (limit: {check.limit}){note}")
         trial = f" on trial; `fieldops models {plan.device}` shows the time left" if trial_left else ""
-        line(f"{plan.device}: {plan.model} {plan.from_version or 'none'} -> {plan.to_version}{trial}")
+        said = f": {outcome.value[-1].message}" if plan.from_version == plan.to_version else ""
+        line(f"{_heading(plan)}{said}{trial}")

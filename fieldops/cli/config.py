@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from fieldops.cli.call import Call, Json, group
+from fieldops.cli.call import Call, group
+from fieldops.cli.options import Json
 from fieldops.cli.output import document, line, pairs
 from fieldops.errors import UsageFault
 

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from fieldops.cli.call import Json, single
+from fieldops.cli.call import single
+from fieldops.cli.options import Json
 
 app = single()
 

@@ -8,22 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
-from fieldops.cli.call import (
-    AllDevices,
-    Call,
-    DeviceArg,
-    DryRun,
-    Json,
-    Outcome,
-    Reason,
-    SomeDevicesArg,
-    Ticket,
-    Timeout,
-    Yes,
-    group,
-    only_failure,
-)
+from fieldops.cli.call import Call, Outcome, group, only_failure
 from fieldops.cli.diagnostics import agreed, at_terminal, need_person, tell, typed
+from fieldops.cli.options import AllDevices, DeviceArg, DryRun, Json, Reason, SomeDevicesArg, Ticket, Timeout, Yes
 from fieldops.cli.output import document, line, pairs, table
 from fieldops.cli.output import yes as yes_or_no
 from fieldops.errors import Cancelled, DeviceCannot, LinkFault, UsageFault

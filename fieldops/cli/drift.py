@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fieldops.cli.call import AllDevices, Call, Json, Outcome, SomeDevicesArg, Timeout, only_failure, single
+from fieldops.cli.call import Call, Outcome, only_failure, single
 from fieldops.cli.diagnostics import tell
 from fieldops.cli.documents.readings import DeviceDrift, DriftReport, ModelDrift, Shift
+from fieldops.cli.options import AllDevices, Json, SomeDevicesArg, Timeout
 from fieldops.cli.output import document, line, number, table
 from fieldops.errors import CheckFailed, UsageFault
 

@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from fieldops.cli.call import Call, Json, group
+from fieldops.cli.call import Call, group
 from fieldops.cli.diagnostics import tell
+from fieldops.cli.options import Json
 from fieldops.cli.output import document, pairs
 
 app = group()

@@ -6,9 +6,10 @@ from typing import Annotated
 
 import typer
 
-from fieldops.cli.call import Call, DevicesArg, Json, Outcome, Timeout, only_failure, single
+from fieldops.cli.call import Call, Outcome, only_failure, single
 from fieldops.cli.diagnostics import tell
 from fieldops.cli.documents.readings import DeviceLogs, Logs
+from fieldops.cli.options import DevicesArg, Json, Timeout
 from fieldops.cli.output import document, instant, line, table
 from fieldops.deadline import Deadline
 from fieldops.ports import Device

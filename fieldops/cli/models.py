@@ -7,35 +7,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fieldops.cli.call import (
-    AllDevices,
-    Call,
-    DeviceArg,
-    DryRun,
-    Json,
-    Outcome,
-    Reason,
-    SomeDevicesArg,
-    Ticket,
-    Timeout,
-    Yes,
-    group,
-    only_failure,
-)
+from fieldops.cli.call import Call, Outcome, group, only_failure
 from fieldops.cli.documents.readings import DeviceModels, ModelsReport
+from fieldops.cli.options import AllDevices, DeviceArg, DryRun, Json, ModelArg, Reason, SomeDevicesArg, Ticket, Timeout, Yes
 from fieldops.cli.output import document, line, size, table
 from fieldops.wire import ModelsReport as Report
 from fieldops.wire import SlotStatus
 
 if TYPE_CHECKING:
-    from fieldops.deadline import Deadline
-    from fieldops.ports import Device
+    from fieldops.fleet import DeviceEntry
     from fieldops.steps import Care
-    from fieldops.wire import StepRecord
 
 app = group()
-
-ModelArg = Annotated[str, typer.Argument(metavar="MODEL", help="As `fieldops models DEVICE` names it.")]
 
 
 @app.command()
@@ -132,8 +115,17 @@ def prune(
     from fieldops.steps import Prune
 
     step = Prune(model=model, versions=versions or [])
-    call = Call.of(context, json=json, timeout=timeout)
-    return care(call, device, lambda _: step, dry_run=dry_run, yes=yes, reason=reason, ticket=ticket)
+    return _care(
+        context,
+        device,
+        lambda *_: step,
+        yes=yes,
+        dry_run=dry_run,
+        reason=reason,
+        ticket=ticket,
+        json=json,
+        timeout=timeout,
+    )
 
 
 @app.command()
@@ -178,8 +170,17 @@ def tiers(
     if settings.fault:
         raise UsageFault(settings.fault, reason="usage", next_step="see `fieldops models tiers --help`")
     step = SetTiers(model=model, settings=settings)
-    call = Call.of(context, json=json, timeout=timeout)
-    return care(call, device, lambda _: step, dry_run=dry_run, yes=yes, reason=reason, ticket=ticket)
+    return _care(
+        context,
+        device,
+        lambda *_: step,
+        yes=yes,
+        dry_run=dry_run,
+        reason=reason,
+        ticket=ticket,
+        json=json,
+        timeout=timeout,
+    )
 
 
 @app.command()
@@ -199,10 +200,21 @@ def recalibrate(
     from fieldops.operations.samples import labels_for
     from fieldops.steps import Recalibrate
 
-    call = Call.of(context, json=json, timeout=timeout)
-    labels = {} if undo else labels_for(call.laptop.samples, call.laptop.inventory().find(device), model)
-    step = Recalibrate(model=model, labels=labels, undo=undo)
-    return care(call, device, lambda _: step, dry_run=dry_run, yes=yes, reason=reason, ticket=ticket)
+    def step(call: Call, entry: DeviceEntry) -> Recalibrate:
+        labels = {} if undo else labels_for(call.laptop.samples, entry, model)
+        return Recalibrate(model=model, labels=labels, undo=undo)
+
+    return _care(
+        context,
+        device,
+        step,
+        yes=yes,
+        dry_run=dry_run,
+        reason=reason,
+        ticket=ticket,
+        json=json,
+        timeout=timeout,
+    )
 
 
 @app.command()
@@ -221,8 +233,17 @@ def disarm(
     from fieldops.steps import Disarm
 
     step = Disarm(model=model)
-    call = Call.of(context, json=json, timeout=timeout)
-    return care(call, device, lambda _: step, dry_run=dry_run, yes=yes, reason=reason, ticket=ticket)
+    return _care(
+        context,
+        device,
+        lambda *_: step,
+        yes=yes,
+        dry_run=dry_run,
+        reason=reason,
+        ticket=ticket,
+        json=json,
+        timeout=timeout,
+    )
 
 
 @app.command()
@@ -241,63 +262,36 @@ def tune(
     from fieldops.steps import Bench
 
     step = Bench(model=model, save_baseline=True, tune=True)
+    return _care(
+        context,
+        device,
+        lambda *_: step,
+        yes=yes,
+        dry_run=dry_run,
+        reason=reason,
+        ticket=ticket,
+        json=json,
+        timeout=timeout,
+    )
+
+
+def _care(
+    context: typer.Context,
+    device: str,
+    make: Callable[[Call, DeviceEntry], Care],
+    *,
+    yes: bool,
+    dry_run: bool,
+    reason: str,
+    ticket: str,
+    json: bool,
+    timeout: float,
+) -> int:
+    from fieldops.cli.changes import Terms, carry_out
+    from fieldops.operations import care
+
+    terms = Terms.of(yes=yes, dry_run=dry_run, reason=reason, ticket=ticket)
     call = Call.of(context, json=json, timeout=timeout)
-    return care(call, device, lambda _: step, dry_run=dry_run, yes=yes, reason=reason, ticket=ticket)
-
-
-def care(call: Call, device: str, make: Callable[[Report], Care], *, dry_run: bool, yes: bool, reason: str, ticket: str) -> int:
-    """One step through the gate. make: the step, from what the device says it holds."""
-    from fieldops.cli.diagnostics import agreed, need_person, progress_of, tell
-    from fieldops.cli.documents.changes import Changed, DeviceChange
-    from fieldops.operations.gate import Words
-    from fieldops.steps import describe, undo_of
-
-    need_person(yes=yes, dry_run=dry_run)
-    entry, words, gate = call.laptop.inventory().find(device), Words(reason, ticket), call.laptop.gate()
-
-    def plan(connected: Device, deadline: Deadline) -> tuple[Care, str | None, str]:
-        report = connected.models(deadline)
-        step = make(report)
-        active = next((slot.active for slot in report.slots if slot.model == step.model), None)
-        return step, active, gate.dry_run(connected, step, words=words) if dry_run else describe(step)
-
-    plans = call.on_each([entry], plan)
-    only_failure(plans)
-    assert plans[0].value is not None
-    step, active, told = plans[0].value
-    if dry_run:
-        return _shown(call, entry.name, step.model, active, told)
-    if not yes:
-        tell(f"{entry.name}: {told}")
-        tell(f"  undo: {undo_of(step, previous=active)}")
-        agreed(f"change {entry.name}?")
-
-    def run(connected: Device, deadline: Deadline) -> StepRecord:
-        return gate.perform(connected, step, deadline, words=words, progress=progress_of(entry.name))
-
-    outcomes = call.on_each([entry], run)
-    only_failure(outcomes)
-    record = outcomes[0].value
-    assert record is not None
-    if call.json:
-        changed = DeviceChange(
-            device=entry.name, model=step.model, from_version=active, to_version=active, records=[record], error=None
-        )
-        document(Changed(devices=[changed]))
-    else:
-        line(f"{entry.name}: {step.model}: {record.message}")
-    return call.finish(outcomes)
-
-
-def _shown(call: Call, device: str, model: str, active: str | None, told: str) -> int:
-    """A dry run's answer."""
-    from fieldops.cli.documents.changes import DevicePlan, Plan
-
-    if call.json:
-        planned = DevicePlan(
-            device=device, model=model, from_version=active, to_version=active, steps=[told], warnings=[], error=None
-        )
-        document(Plan(devices=[planned]))
-    else:
-        line(f"{device}: {told}")
-    return 0
+    entry = call.laptop.inventory().find(device)
+    step = make(call, entry)
+    return carry_out(call, [entry], lambda connected, deadline: care.plan(connected, step, deadline), terms)

@@ -10,9 +10,10 @@ import typer
 
 from fieldops.audit.entry import Result, Subject
 from fieldops.bundles.approvals import NEEDED, may_approve
-from fieldops.cli.call import Call, Json, group
+from fieldops.cli.call import Call, group
 from fieldops.cli.diagnostics import agreed, at_terminal, tell
 from fieldops.cli.documents.trust import Pinned, PolicyCheck, TrustState
+from fieldops.cli.options import Json
 from fieldops.cli.output import document, instant, line, pairs, table
 from fieldops.errors import CheckFailed, UsageFault
 from fieldops.policy import PolicyDocument, decode_policy, role_of

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fieldops.cli import release_keys, release_policy
-from fieldops.cli.call import Call, Json, group
+from fieldops.cli.call import Call, group
 from fieldops.cli.diagnostics import agreed, at_terminal, tell
 from fieldops.cli.documents.office import ReleaseHealth
 from fieldops.cli.office import (
@@ -22,6 +22,7 @@ from fieldops.cli.office import (
     release,
     said,
 )
+from fieldops.cli.options import Json
 from fieldops.cli.output import document, instant, line, size
 from fieldops.errors import CheckFailed, UsageFault
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fieldops.cli.call import Call, Json
+from fieldops.cli.call import Call
 from fieldops.cli.office import HERE, Keys, PassphraseFile, Repo, Unencrypted, keys_in, new_keys_in, said
+from fieldops.cli.options import Json
 from fieldops.errors import UsageFault
 
 if TYPE_CHECKING:

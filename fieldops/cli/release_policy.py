@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fieldops.cli.call import Call, Json, group
+from fieldops.cli.call import Call, group
 from fieldops.cli.office import HERE, Repo, file_bytes, moment, release, said
+from fieldops.cli.options import Json
 from fieldops.errors import UsageFault
 
 if TYPE_CHECKING:

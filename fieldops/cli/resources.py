@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import typer
 
-from fieldops.cli.call import AllDevices, Call, Json, Outcome, SomeDevicesArg, Timeout, only_failure, single
+from fieldops.cli.call import Call, Outcome, only_failure, single
 from fieldops.cli.documents.readings import DeviceResources, ResourcesReport
+from fieldops.cli.options import AllDevices, Json, SomeDevicesArg, Timeout
 from fieldops.cli.output import document, line, number, pairs, size, span, table
 from fieldops.fleet import Resources
 

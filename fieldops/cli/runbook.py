@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fieldops.cli.call import Call, Json, Reason, Ticket, Timeout, Yes, group
+from fieldops.cli.call import Call, group
 from fieldops.cli.diagnostics import agreed, need_person, tell
 from fieldops.cli.documents.runbooks import RunbookCheck, RunbookItem, RunbookLine, RunbookPlan, RunbookRun, RunbookRuns, Runbooks
+from fieldops.cli.options import Json, Reason, Ticket, Timeout, Yes
 from fieldops.cli.output import document, line, table
 from fieldops.deadline import Deadline
 from fieldops.errors import Cancelled, FieldopsError, UsageFault

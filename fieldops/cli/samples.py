@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fieldops.cli.call import Call, DeviceArg, Json, Timeout, group, only_failure
+from fieldops.cli.call import Call, group, only_failure
 from fieldops.cli.documents.changes import Labelled, Pulled
+from fieldops.cli.options import DeviceArg, Json, Timeout
 from fieldops.cli.output import document, line
 
 if TYPE_CHECKING:

@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fieldops.bundles.approvals import STATEMENT_S
-from fieldops.cli.call import Call, DevicesArg, DryRun, Json, Outcome, Reason, Ticket, Timeout, Yes, only_failure, single
-from fieldops.cli.diagnostics import need_person, progress_of, tell
-from fieldops.cli.output import document, line
-from fieldops.cli.statements import Approvals, StatementFile, read_approvals, write_new
+from fieldops.cli.call import Call, single
+from fieldops.cli.diagnostics import progress_of, tell
+from fieldops.cli.options import Approvals, DevicesArg, DryRun, Json, Reason, StatementFile, Ticket, Timeout, Yes
+from fieldops.cli.output import line
 from fieldops.errors import TrustRefused, UsageFault
 from fieldops.ports import BreakGlass
+from fieldops.wiring.statements import read_approvals, write_new
 
 if TYPE_CHECKING:
     from fieldops.deadline import Deadline
     from fieldops.fleet import DeviceEntry
     from fieldops.operations.sideload import SideloadPlan
     from fieldops.ports import Device, Source
-    from fieldops.wire import StepRecord
 
 app = single()
 
@@ -59,14 +59,11 @@ def sideload(
     timeout: Timeout = 900.0,
 ) -> int:
     """Verify a signed version on this laptop, bring it to the devices, let each validate and try it, then commit."""
-    from fieldops.cli.changes import agree_to, change_documents, plan_documents, print_changes, print_plans
-    from fieldops.cli.documents.changes import Changed, Plan
+    from fieldops.cli.changes import Terms, carry_out
     from fieldops.operations import sideload as operation
-    from fieldops.operations.gate import Words
 
-    need_person(yes=yes, dry_run=dry_run or statement is not None)
+    terms = Terms.of(yes=yes, dry_run=dry_run, reason=reason, ticket=ticket, writes_only=statement is not None)
     call = Call.of(context, json=json, timeout=timeout)
-    words = Words(reason, ticket)
     entries = call.entries(devices)
     origins = _sources(call, source, bundle, accept_expired=accept_expired)
     if statement is not None:
@@ -74,7 +71,8 @@ def sideload(
             call, origins[0], bundle, entries, statement, accept_expired=accept_expired, channel=channel, reason=reason
         )
         return 0
-    approvals = read_approvals(approval)
+    approvals = read_approvals(approval or [])
+    window = operation.window_of(arm, call.laptop.clock.now()) if arm is not None else None
     trusted = call.run(
         lambda: operation.fetch_newest(
             call.laptop.gate(),
@@ -83,47 +81,18 @@ def sideload(
             bundle,
             call.deadline(),
             channel=channel,
-            words=words,
+            words=terms.words,
             progress=progress_of(bundle),
             glass=BreakGlass(approvals, _ids(entries)) if accept_expired else None,
         )
     )
-    gate = call.laptop.gate()  # the stick may have brought another policy
 
     def plan(device: Device, deadline: Deadline) -> SideloadPlan:
-        planned = operation.plan(
+        return operation.plan(
             call.laptop.trust, device, trusted, deadline, trial_s=trial, commit=commit, approvals=approvals, window=window
         )
-        if dry_run:
-            for each in planned.steps:
-                gate.dry_run(device, each.step, words=words)
-        return planned
 
-    window = operation.window_of(arm, call.laptop.clock.now()) if arm is not None else None
-    plans = call.on_each(entries, plan)
-    only_failure(plans)
-    if dry_run:
-        if json:
-            document(Plan(devices=plan_documents(gate, plans)))
-        else:
-            print_plans(gate, plans)
-        return call.finish(plans)
-    if not yes:
-        agree_to(gate, plans)
-    by_name = {outcome.entry.name: outcome.value for outcome in plans if outcome.value is not None}
-
-    def run(device: Device, deadline: Deadline) -> tuple[StepRecord, ...]:
-        name = device.entry.name
-        return operation.run(gate, device, by_name[name], deadline, words=words, progress=progress_of(name))
-
-    ready = [outcome.entry for outcome in plans if outcome.value is not None]
-    outcomes = [*call.on_each(ready, run), *(Outcome(each.entry, error=each.error) for each in plans if each.error is not None)]
-    only_failure(outcomes)
-    if json:
-        document(Changed(devices=change_documents(outcomes, by_name)))
-    else:
-        print_changes(outcomes, by_name, trial_left=not commit and arm is None)
-    return call.finish(outcomes)
+    return carry_out(call, entries, plan, terms, trial_left=not commit and arm is None)
 
 
 def _sources(call: Call, paths: list[str] | None, bundle: str, *, accept_expired: bool) -> list[Source]:

@@ -9,10 +9,11 @@ from typing import Annotated
 
 import typer
 
-from fieldops.cli.call import Call, Json, Timeout, group
+from fieldops.cli.call import Call, group
 from fieldops.cli.diagnostics import progress_of, report_all
 from fieldops.cli.documents.trust import Bundle, Bundles, StickRenewed, StickVerified
 from fieldops.cli.office import HERE, Keys, PassphraseFile, Repo, moment, release, said
+from fieldops.cli.options import Json, Timeout
 from fieldops.cli.output import document, instant, line, size, table
 from fieldops.errors import FieldopsError, TrustRefused, UsageFault, gravest
 from fieldops.ports import Candidate, Source

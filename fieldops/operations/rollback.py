@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from fieldops.bundles.approvals import Matter, encode_statement, statement_of
 from fieldops.deadline import Deadline
 from fieldops.errors import DeviceCannot, UsageFault
-from fieldops.operations.evidence import collect
+from fieldops.operations import plans
 from fieldops.operations.gate import Gate, Words
+from fieldops.operations.plans import Planned, slot_of
 from fieldops.ports import Device, OnProgress
 from fieldops.steps import Approval, Revert
 from fieldops.wire import SlotStatus, StepRecord
@@ -24,6 +25,11 @@ class RollbackPlan:
     from_version: str | None
     to_version: str
     step: Revert
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def steps(self) -> tuple[Planned, ...]:
+        return (Planned(self.step),)
 
 
 def plan(
@@ -33,24 +39,21 @@ def plan(
 
     approvals: for a version below the device's floor; the device judges them itself.
     """
-    slots = {slot.model: slot for slot in device.models(deadline).slots}
-    slot = slots.get(model)
-    if slot is None:
-        raise UsageFault(
-            f"no model {model!r}",
-            reason="unknown_model",
-            next_step=f"models on it: {', '.join(sorted(slots)) or 'none'}",
-            device=device.entry.name,
-        )
+    slot = slot_of(device, model, deadline)
     target = _target(slot, to, device.entry.name)
     answering = slot.candidate if slot.state == "trial" else slot.active
-    return RollbackPlan(device.entry.name, model, answering, target, Revert(model=model, to=to, approvals=list(approvals)))
+    warnings = (
+        (f"{target} answers already; going back to it checks it once more and changes nothing else",)
+        if answering == target
+        else ()
+    )
+    step = Revert(model=model, to=to, approvals=list(approvals))
+    return RollbackPlan(device.entry.name, model, answering, target, step, warnings)
 
 
 def statement(device: Device, model: str, version: str, deadline: Deadline, *, until: float, reason: str = "") -> str:
     """The text that an approver signs so that this device may go back below its floor. Raises UsageFault."""
-    slots = {slot.model: slot for slot in device.models(deadline).slots}
-    known = {each.version: each for each in slots[model].versions} if model in slots else {}
+    known = {each.version: each for each in slot_of(device, model, deadline).versions}
     if version not in known:
         raise UsageFault(
             f"{model} {version} is not on the device",
@@ -71,8 +74,8 @@ def run(
     words: Words = Words(),
     progress: OnProgress | None = None,
 ) -> StepRecord:
-    collect(gate.journal, device, str(gate.technician.actor()), deadline)
-    return gate.perform(device, planned.step, deadline, words=words, progress=progress)
+    (record,) = plans.run(gate, device, planned, deadline, words=words, progress=progress)
+    return record
 
 
 def _target(slot: SlotStatus, to: str | None, device: str) -> str:

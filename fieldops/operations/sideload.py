@@ -15,24 +15,27 @@ from fieldops.audit.entry import Result, Subject
 from fieldops.bundles.approvals import Matter, encode_statement, statement_of
 from fieldops.deadline import Deadline
 from fieldops.errors import DeviceCannot, TrustRefused, UsageFault
-from fieldops.operations.evidence import collect
 from fieldops.operations.gate import Gate, Words
-from fieldops.ports import BreakGlass, Broken, Candidate, Device, OnProgress, Payload, Source, Trust, TrustedBundle
-from fieldops.steps import Activate, Approval, Arm, Commit, RotateTrust, Stage, Step, describe
+from fieldops.operations.plans import Planned, run
+from fieldops.ports import BreakGlass, Broken, Candidate, Device, OnProgress, Source, Trust, TrustedBundle
+from fieldops.steps import Activate, Approval, Arm, Commit, RotateTrust, Stage
 from fieldops.wire import SlotStatus, StepRecord
 
+__all__ = [
+    "Planned",
+    "SideloadPlan",
+    "Window",
+    "candidates",
+    "commit",
+    "fetch",
+    "fetch_newest",
+    "plan",
+    "run",
+    "statement",
+    "window_of",
+]
+
 DEFAULT_TRIAL_S = 300
-
-
-@dataclass(frozen=True, slots=True)
-class Planned:
-    """A step and the means it needs; payload None: none."""
-
-    step: Step
-    payload: Payload | None = None
-
-    def __str__(self) -> str:
-        return describe(self.step)
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,22 +255,6 @@ def plan(
     if commit and window is None:
         steps.append(Planned(Commit(model=manifest.model, version=manifest.version)))
     return SideloadPlan(device.entry.name, manifest.model, active, manifest.version, tuple(steps), _warnings(slot, bundle))
-
-
-def run(
-    gate: Gate,
-    device: Device,
-    planned: SideloadPlan,
-    deadline: Deadline,
-    *,
-    words: Words = Words(),
-    progress: OnProgress | None = None,
-) -> tuple[StepRecord, ...]:
-    """Each step through the gate, in order. The first that fails ends it; the device has then kept or restored the old model."""
-    collect(gate.journal, device, str(gate.technician.actor()), deadline)
-    return tuple(
-        gate.perform(device, each.step, deadline, payload=each.payload, words=words, progress=progress) for each in planned.steps
-    )
 
 
 def commit(gate: Gate, device: Device, model: str, version: str, deadline: Deadline, *, words: Words = Words()) -> StepRecord:

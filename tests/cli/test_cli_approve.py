@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from fieldops.bundles.approvals import APPROVAL_NAMESPACE, Statement, encode_statement
-from fieldops.cli.statements import read_approvals
 from fieldops.edges.keys import ssh_keygen, sshsig_verify
 from fieldops.errors import UsageFault
+from fieldops.wiring.statements import read_approvals
 
 STATEMENT = encode_statement(
     Statement(
