@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from fieldops.errors import UsageFault
 from fieldops.steps import Bench, Enrol, Revert, RotateTrust, Step, kind_of
-from fieldops.wire import decode_signed
+from fieldops.wire import decode_signed, unb64
 
 POLICY_LIMIT_BYTES = 256 * 1024
 ANY = "*"
@@ -40,6 +40,8 @@ class PolicyDocument(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     host_keys: dict[str, list[str]] = {}  # by device id, name or address (`host`, `[host]:port`): `SHA256:...`
     ssh_passwords: bool = False  # whether passwords may be typed to log in to a host that is proved
     keep_samples: int = 0  # inputs a device keeps of each model for labelling; they may show people, so 0 unless said
+    sample_recipients: list[str] = []  # base64 of X25519 keys (`samples keygen`) that can open kept inputs elsewhere
+    samples_read_on_site: bool = True  # False: kept inputs are sealed for the recipients alone; no device or laptop reads them
 
 
 NO_POLICY = PolicyDocument(v=1, roles={}, people={})
@@ -111,7 +113,20 @@ def decode_policy(data: bytes) -> PolicyDocument:
             reason="malformed",
             next_step="define them under `roles`, sign again",
         )
+    if not all(_is_key(text) for text in document.sample_recipients):
+        raise UsageFault(
+            "policy.json: sample_recipients are base64 of 32 bytes each",
+            reason="malformed",
+            next_step="take them as `fieldops samples keygen` prints them, sign again",
+        )
     return document
+
+
+def _is_key(text: str) -> bool:
+    try:
+        return len(unb64(text)) == 32
+    except ValueError:
+        return False
 
 
 def encode_policy(document: PolicyDocument) -> bytes:

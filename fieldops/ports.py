@@ -24,6 +24,8 @@ if TYPE_CHECKING:  # ports are shapes: who implements or calls them brings the v
         ModelsReport,
         Session,
         StepRecord,
+        TelemetryPart,
+        TelemetryReply,
         TrustStatus,
     )
 
@@ -454,3 +456,6 @@ class Store(Protocol):
     def head(self, log: str, deadline: Deadline) -> Head: ...
 
     def push(self, log: str, first: int, entries: Iterable[bytes], checkpoint: str, deadline: Deadline) -> Receipt: ...
+
+    def bring(self, parts: list[TelemetryPart], deadline: Deadline) -> TelemetryReply:
+        """Signed by this laptop for this store; the same again changes nothing."""

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Callable
 from typing import Any, Literal, TypeVar
 
 import msgspec
 from msgspec import Struct
 
 from fieldops.decoding import decoder
-from fieldops.drift.sketch import Reference, Window
+from fieldops.drift.sketch import PackedWindow, Reference, Window, packed, unpacked
 from fieldops.errors import FieldopsError, MalformedReply, UsageFault, from_parts, next_step_of
 from fieldops.steps import Step
 
@@ -28,6 +29,8 @@ ENTRY_LIMIT = 64 << 10
 BATCH_LIMIT = 8 << 20
 
 STEP_PAYLOAD_TYPE = "application/vnd.fieldops.step.v1+json"
+ENROL_PAYLOAD_TYPE = "application/vnd.fieldops.enrol.v1+json"
+TELEMETRY_PAYLOAD_TYPE = "application/vnd.fieldops.telemetry.v1+json"
 SESSION_NAMESPACE = "fieldops-session@v1"
 
 T = TypeVar("T")
@@ -59,7 +62,7 @@ class Hello(_Message, frozen=True, kw_only=True):
 class Check(_Message, frozen=True, kw_only=True):
     """One check of a validation, with the figures that decided."""
 
-    name: Literal["golden", "replay", "latency", "memory", "load", "digest", "compatibility"]
+    name: Literal["golden", "replay", "latency", "memory", "power", "load", "digest", "compatibility"]
     ok: bool
     measured: str
     limit: str
@@ -127,6 +130,14 @@ class DriftReport(_Message, frozen=True, kw_only=True):
     reference: Reference | None
     windows: list[Window]
     stats: Stats = Stats()
+    packed: list[PackedWindow] = []  # instead of windows, for who asks with ?packed=1
+
+    def for_a_slow_line(self) -> DriftReport:
+        return msgspec.structs.replace(self, windows=[], packed=[packed(window) for window in self.windows])
+
+    def plain(self) -> DriftReport:
+        """With windows, however it came. Raises ValueError."""
+        return msgspec.structs.replace(self, windows=[*self.windows, *(unpacked(each) for each in self.packed)], packed=[])
 
 
 class DriftReports(_Message, frozen=True, kw_only=True):
@@ -152,18 +163,24 @@ class TelemetryRecord(_Message, frozen=True, kw_only=True):
     latency: dict[str, int]  # bin k holds answers of (1.1^(k-1), 1.1^k] ms: exact to merge, 5 % wide either way
     drift: dict[str, int]  # feature -> values counted outside of the range seen at release
     counted: int  # requests in those counts
+    bins: dict[str, str] = {}  # feature -> packed counts of the drift windows that ended in this stretch (drift.sketch.pack)
     soc_temp_c: float | None
     throttled: bool | None
     battery_pct: float | None
 
 
 class TelemetryPage(_Message, frozen=True, kw_only=True):
-    """GET /v1/telemetry?after=. lost: records after `after` that were overwritten, or never written on a full disk."""
+    """GET /v1/telemetry?after=&ring=. lost: records after `after` that were overwritten, or never written on a full disk.
+
+    Another ring than the one asked for is read from its beginning.
+    """
 
     records: list[TelemetryRecord]
     newest: int
     lost: int
     sizes: dict[str, int]  # bytes of this page by feature, so that whoever pays for a link knows what for
+    ring: str = ""  # made with the file; "": an agent that knows one ring only
+    set_aside: int = 0  # files found damaged since this device began; their records are gone, how many nobody knows
 
 
 class Sample(_Message, frozen=True, kw_only=True):
@@ -185,6 +202,28 @@ class SamplePage(_Message, frozen=True, kw_only=True):
     samples: list[Sample]
     newest: int
     unreadable: int
+
+
+class SealedSample(_Message, frozen=True, kw_only=True):
+    """A kept input as it lies on the device: sealed for the recipients that the signed policy names (agent/sealing.py)."""
+
+    id: int
+    model: str
+    version: str
+    time: float
+    reason: str
+    label: int | None
+    confidence: float | None
+    sealed: str  # base64
+
+
+class SealedPage(_Message, frozen=True, kw_only=True):
+    """GET /v1/samples?model=&after=&sealed=1. left_out: kept before the policy named anybody, so nobody else could open them."""
+
+    sealed: list[SealedSample]
+    newest: int
+    left_out: int
+    recipients: list[str]  # base64 of their X25519 keys, as the device's policy names them now
 
 
 class JournalEntry(_Message, frozen=True, kw_only=True):
@@ -340,7 +379,7 @@ class BenchResult(_Message, frozen=True, kw_only=True):
 
 
 class BenchBaseline(_Message, frozen=True, kw_only=True):
-    """This device's own baseline for the model and version."""
+    """What a device is compared with for the model and version: its own, or what the release saw on its class."""
 
     version: str
     p50_ms: float
@@ -350,16 +389,17 @@ class BenchBaseline(_Message, frozen=True, kw_only=True):
     threads: int = 1  # what its workers are given, and
     provider: str = "CPUExecutionProvider"  # what they ask first for each node
     served_p50_ms: float | None = None  # what the figures of serving are compared with; None: not measured
+    device_class: str = ""  # whose figures these are, by the signed manifest; "": this device's own
 
 
 # --- central store -----------------------------------------------------------------------------------------------------
-# POST /v1/logs/<laptop id>/<epoch>/entries?from=<seq>: one entry a line, exact bytes, no empty lines; headers
-# Fieldops-Checkpoint (base64 of the signed note over all entries up to the last line) and Fieldops-Key (base64 of the
-# laptop's raw key). Answers PushReply, or 409 with an ErrorDoc of reason `gap` (send from the head) or `fork`.
+# POST /v1/logs/<laptop id>/<epoch>/entries?from=<seq>: one entry a line, exact bytes, no empty lines; header
+# Fieldops-Checkpoint: base64 of the signed note over all entries up to the last line. Answers PushReply, or 409 with an ErrorDoc of reason `gap` (send from the head) or `fork`.
 
 CHECKPOINT_HEADER = "Fieldops-Checkpoint"
-KEY_HEADER = "Fieldops-Key"
+LAPTOP_HEADER = "Fieldops-Laptop"  # its id, with POST /v1/telemetry
 BATCH_ENTRIES = 2000
+STORE_LETTERS = 12  # of the store's id, with which each enrolment code begins
 
 
 class StoreInfo(_Message, frozen=True, kw_only=True):
@@ -393,6 +433,98 @@ class PushReply(_Message, frozen=True, kw_only=True):
     root: str  # hex
     receipt: str  # C2SP cosignature line over the checkpoint of this push
     time: float
+
+
+class StoreEnrol(_Message, frozen=True, kw_only=True):
+    """Payload of the DSSE envelope that POST /v1/enrol takes, signed by `public_key`. The same again answers the same."""
+
+    v: int
+    store: str  # id; the code begins with its first letters
+    code: str  # as `fieldops central invite` printed it
+    public_key: str  # base64 of the laptop's raw Ed25519 key
+    label: str = ""
+
+
+class StoreEnrolled(_Message, frozen=True, kw_only=True):
+    store: str
+    laptop: str
+    enrolled: float
+
+
+class TelemetryGap(_Message, frozen=True, kw_only=True):
+    """Records after..upto (both left out) that will never come. why: device (overwritten or unwritten there), laptop (no room)."""
+
+    after: int
+    upto: int
+    why: Literal["device", "laptop"]
+
+
+class TelemetryPart(_Message, frozen=True, kw_only=True):
+    """Some records of one device's ring, exactly as it gave them. ring: its name; another one counts from 1 again."""
+
+    device: str
+    ring: str
+    records: list[msgspec.Raw] = []
+    gaps: list[TelemetryGap] = []
+    set_aside: int = 0  # rings of this device that were found damaged so far; how many records those held nobody knows
+
+
+class TelemetryPush(_Message, frozen=True, kw_only=True):
+    """Payload of the DSSE envelope that POST /v1/telemetry takes, signed by the laptop; `store` binds it to one."""
+
+    v: int
+    store: str
+    parts: list[TelemetryPart]
+
+
+class TelemetryReply(_Message, frozen=True, kw_only=True):
+    """Given after the commit."""
+
+    accepted: int
+    duplicate: int
+
+
+class DeviceTelemetry(_Message, frozen=True, kw_only=True):
+    """A ring of a device as the store holds it. missing: numbers up to the newest that never came; lost: of those, told as gone."""
+
+    device: str
+    ring: str
+    records: int
+    missing: int
+    lost: int
+    set_aside: int
+    newest: int
+    first: float  # Unix seconds by the device's clock
+    last: float
+    received: float
+    laptop: str
+    requests: int
+    failed: int
+    routes: dict[str, int]
+    drift: dict[str, int]
+    p50_ms: float | None
+    p95_ms: float | None
+    model: str
+    version: str
+    state: str
+    soc_temp_c: float | None
+
+
+class DeviceTelemetries(_Message, frozen=True, kw_only=True):
+    """GET /v1/devices, on the store's own machine."""
+
+    schema: str = "fieldops.central-devices/v1"
+    devices: list[DeviceTelemetry]
+
+
+class StoredTelemetry(_Message, frozen=True, kw_only=True):
+    """GET /v1/devices/<id>/telemetry?ring=&after=, on the store's own machine. Oldest first; empty: no more."""
+
+    schema: str = "fieldops.central-telemetry/v1"
+    device: str
+    ring: str
+    records: list[msgspec.Raw]
+    gaps: list[TelemetryGap]
 
 
 # --- errors ------------------------------------------------------------------------------------------------------------
@@ -474,6 +606,12 @@ def b64(data: bytes) -> str:
 def unb64(text: str) -> bytes:
     """Raises ValueError (binascii.Error is one) on anything that is no canonical base64."""
     return base64.b64decode(text, validate=True)
+
+
+def enveloped(payload_type: str, payload: bytes, keyid: str, sign: Callable[[bytes], bytes]) -> bytes:
+    """A DSSE envelope with one signature."""
+    signature = DsseSignature(keyid=keyid, sig=b64(sign(pre_authentication_encoding(payload_type, payload))))
+    return encode(Envelope(payloadType=payload_type, payload=b64(payload), signatures=[signature]))
 
 
 def pre_authentication_encoding(payload_type: str, payload: bytes) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -10,10 +11,13 @@ import msgspec
 
 from fieldops.agent.device import Device
 from fieldops.agent.serving import Served
+from fieldops.drift.shift import merge
+from fieldops.drift.sketch import Window, packed
 from fieldops.edges.telemetry import Telemetry
+from fieldops.errors import DeviceCannot
 from fieldops.wire import TelemetryPage, TelemetryRecord, encode
 
-_FEATURES = ("routes", "rested", "latency", "drift")
+_FEATURES = ("routes", "rested", "latency", "drift", "bins")
 
 
 @dataclass(slots=True)
@@ -38,12 +42,21 @@ class Recorder:
 
     async def run(self) -> None:
         """Until cancelled."""
+        await asyncio.to_thread(self._tell_troubles)
         for served in self._device.models.all():
             self._told[served.model] = _Totals(self._device.now())
         while True:
             await asyncio.sleep(self._device.config.telemetry_s)
             for served in self._device.models.all():
                 await asyncio.to_thread(self._telemetry.record, await asyncio.to_thread(self._since_told, served))
+            await asyncio.to_thread(self._tell_troubles)
+
+    def _tell_troubles(self) -> None:
+        """Into the log, and into the journal, which the next laptop copies."""
+        for trouble in self._telemetry.troubles():
+            note = self._device.entry(self._device.actor, "telemetry_damaged", "", "", "damaged", trouble)
+            with contextlib.suppress(DeviceCannot):  # a full disk costs the entry, never the agent
+                self._device.save(note=note)
 
     def _since_told(self, served: Served) -> TelemetryRecord:
         device, figures = self._device, served.figures
@@ -55,7 +68,8 @@ class Recorder:
             {"routes": Counter(figures.routes), "rested": Counter(figures.rested), "latency": Counter(figures.latency)},
         )
         slot, heat, supply = device.registry.slot(served.model), device.sensors.heat(), device.sensors.supply()
-        drift, counted, now.window = self._strays(served, before.window)
+        windows = [w for w in self._telemetry.windows(served.model, served.version) if w.ended > before.window]
+        now.window = max((window.ended for window in windows), default=before.window)
         self._told[served.model] = now
         grown = {name: dict(counts - before.counts.get(name, Counter())) for name, counts in now.counts.items()}
         return TelemetryRecord(
@@ -72,26 +86,46 @@ class Recorder:
             routes=grown["routes"],
             rested=grown["rested"],
             latency=grown["latency"],
-            drift=drift,
-            counted=counted,
+            drift=_strays(windows),
+            counted=sum(window.n for window in windows),
+            bins=_bins(windows),
             soc_temp_c=heat.soc_temp_c,
             throttled=heat.throttled,
             battery_pct=supply.pct,
         )
 
-    def _strays(self, served: Served, since: float) -> tuple[dict[str, int], int, float]:
-        """Of the drift windows that ended since: values under, over or no number, by feature; requests counted; newest end."""
-        windows = [w for w in self._telemetry.windows(served.model, served.version) if w.ended > since]
-        strays: Counter[str] = Counter()
-        for window in windows:
-            for name, counts in window.counts.items():
-                strays[name] += counts[0] + sum(counts[-2:])
-        newest = max((window.ended for window in windows), default=since)
-        return dict(strays), sum(window.n for window in windows), newest
+    @property
+    def set_aside(self) -> int:
+        """Damaged telemetry files so far."""
+        return self._telemetry.set_aside
 
-    def page(self, after: int) -> TelemetryPage:
-        """Blocking."""
-        records, newest, lost = self._telemetry.records(after)
-        sizes = {name: sum(len(encode(getattr(each, name))) for each in records) for name in _FEATURES}
-        sizes["other"] = sum(len(msgspec.json.encode(each)) for each in records) - sum(sizes.values())
-        return TelemetryPage(records=records, newest=newest, lost=lost, sizes=sizes)
+    def page(self, after: int, name: str | None = None) -> TelemetryPage:
+        """name: of the ring that `after` counts in. Blocking."""
+        ring = self._telemetry.records(after, name)
+        sizes = {feature: sum(len(encode(getattr(each, feature))) for each in ring.records) for feature in _FEATURES}
+        sizes["other"] = sum(len(msgspec.json.encode(each)) for each in ring.records) - sum(sizes.values())
+        return TelemetryPage(
+            records=ring.records,
+            newest=ring.newest,
+            lost=ring.lost,
+            sizes=sizes,
+            ring=ring.name,
+            set_aside=self._telemetry.set_aside,
+        )
+
+
+def _strays(windows: list[Window]) -> dict[str, int]:
+    """Values under, over or no number, by feature."""
+    strays: Counter[str] = Counter()
+    for window in windows:
+        for name, counts in window.counts.items():
+            strays[name] += counts[0] + sum(counts[-2:])
+    return dict(strays)
+
+
+def _bins(windows: list[Window]) -> dict[str, str]:
+    """All cells of all windows, packed; nothing where the features changed in between."""
+    try:
+        return packed(merge(windows)).counts if windows else {}
+    except ValueError:
+        return {}

@@ -7,6 +7,7 @@ import contextlib
 import re
 from dataclasses import dataclass
 
+from msgspec.structs import replace
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
@@ -84,7 +85,10 @@ class Api:
         return reply(self.report.models())
 
     async def drift(self, request: Request) -> Response:
-        return reply(await self.report.drift(request.query_params.get("model")))
+        reports = await self.report.drift(request.query_params.get("model"))
+        if request.query_params.get("packed") == "1":
+            reports = replace(reports, models=[each.for_a_slow_line() for each in reports.models])
+        return reply(reports)
 
     async def journal(self, request: Request) -> Response:
         after = int(number(request, "after", 0))
@@ -95,11 +99,14 @@ class Api:
         return reply(JournalPage(entries=entries, newest=newest))
 
     async def telemetry(self, request: Request) -> Response:
-        return reply(await asyncio.to_thread(self.recorder.page, int(number(request, "after", 0))))
+        after, ring = int(number(request, "after", 0)), request.query_params.get("ring")
+        return reply(await asyncio.to_thread(self.recorder.page, after, ring))
 
     async def samples(self, request: Request) -> Response:
-        model = request.query_params.get("model", "")
-        return reply(await self.keeper.page(model, int(number(request, "after", 0))))
+        model, after = request.query_params.get("model", ""), int(number(request, "after", 0))
+        if request.query_params.get("sealed") == "1":
+            return reply(await asyncio.to_thread(self.keeper.sealed, model, after))
+        return reply(await self.keeper.page(model, after))
 
     async def trust(self, _: Request) -> Response:
         return reply(self.report.trust())

@@ -128,7 +128,7 @@ class _Bundle:
     def _seal(self, header: Header, body: bytes) -> Reply:
         from fieldops.agent.sealing import seal
 
-        return {}, seal(Path(header["key"]), body)
+        return {}, seal(Path(header["key"]), body, header.get("to", ()), own=header.get("own", True))
 
     def _unseal(self, header: Header, body: bytes) -> Reply:
         from fieldops.agent.sealing import unseal

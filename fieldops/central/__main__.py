@@ -1,4 +1,4 @@
-"""`fieldops central serve|verify`: the store's own program and wiring. Shares nothing with a laptop's home."""
+"""`fieldops central serve|invite|laptops|revoke|verify`: the store's own program and wiring. Shares nothing with a laptop's home."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +24,9 @@ from fieldops.wire import encode
 
 if TYPE_CHECKING:  # at run time only `serve` needs a server
     from fieldops.central.server import StoreServer
+    from fieldops.central.store import LogStore
+
+MOST_HOURS = 24.0 * 90
 
 
 def main() -> int:
@@ -30,6 +35,12 @@ def main() -> int:
     try:
         if arguments.verb == "verify":
             return _verify(arguments.data)
+        if arguments.verb == "invite":
+            return _invite(arguments.data, arguments.hours, arguments.label)
+        if arguments.verb == "revoke":
+            return _revoke(arguments.data, arguments.laptop, arguments.reason)
+        if arguments.verb == "laptops":
+            return _laptops(arguments.data)
         return _serve(arguments.data, arguments.listen, until_eof=arguments.until_eof)
     except FieldopsError as error:
         sys.stderr.write(f"fieldops central: {error}\nnext: {error.next_step}\n")
@@ -45,7 +56,24 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--until-eof", action="store_true", help="end as well when standard input ends")
     check = verbs.add_parser("verify", help="compute every log again from its bytes and compare with what was signed")
     check.add_argument("--data", type=Path, required=True, metavar="DIR")
+    invite = verbs.add_parser("invite", help="make a code that lets one laptop in, once; it is printed this one time")
+    invite.add_argument("--data", type=Path, required=True, metavar="DIR")
+    invite.add_argument("--hours", type=_hours, default=24.0, help="how long it may be used (default 24)")
+    invite.add_argument("--label", default="", help="words for people: whose laptop it is for")
+    laptops = verbs.add_parser("laptops", help="which laptops were let in, and which were revoked")
+    laptops.add_argument("--data", type=Path, required=True, metavar="DIR")
+    revoke = verbs.add_parser("revoke", help="take no telemetry of a laptop any more, and mark what it records from now on")
+    revoke.add_argument("laptop", metavar="LAPTOP", help="its id, or six letters or more of its beginning")
+    revoke.add_argument("--data", type=Path, required=True, metavar="DIR")
+    revoke.add_argument("--reason", default="", help="why, for the page")
     return parser
+
+
+def _hours(text: str) -> float:
+    hours = float(text)
+    if not 0 < hours <= MOST_HOURS:
+        raise argparse.ArgumentTypeError(f"between 0 and {MOST_HOURS:g}")
+    return hours
 
 
 def _serve(data: Path, listen: str, *, until_eof: bool) -> int:
@@ -120,17 +148,44 @@ def _listening(listen: str) -> socket.socket:
         ) from error
 
 
-def _verify(data: Path) -> int:
+@contextmanager
+def _store(data: Path) -> Iterator[LogStore]:
+    """Beside a running `serve`: each write here is one transaction of its own."""
     from fieldops.central.store import LogStore
 
     if not (data / "store.db").exists():
         raise UsageFault(f"no store in {data}", next_step="name the folder that `fieldops central serve --data` uses")
     store = LogStore.open(data, SystemClock())
     try:
-        problems = store.verify()
-        count = len(store.logs())
+        yield store
     finally:
         store.close()
+
+
+def _invite(data: Path, hours: float, label: str) -> int:
+    with _store(data) as store:
+        made = store.laptops.invite(hours * 3600, label)
+    _say({"schema": "fieldops.central-invite/v1", "code": made.code, "expires": made.expires, "label": label})
+    return 0
+
+
+def _revoke(data: Path, laptop: str, reason: str) -> int:
+    with _store(data) as store:
+        line = store.laptops.revoke(laptop, reason)
+    _say({"schema": "fieldops.central-revoked/v1", **asdict(line)})
+    return 0
+
+
+def _laptops(data: Path) -> int:
+    with _store(data) as store:
+        _say({"schema": "fieldops.central-laptops/v1", "laptops": [asdict(line) for line in store.laptops.all()]})
+    return 0
+
+
+def _verify(data: Path) -> int:
+    with _store(data) as store:
+        problems = store.verify()
+        count = len(store.logs())
     _say({"schema": "fieldops.central-verified/v1", "ok": not problems, "logs": count, "problems": problems})
     return CheckFailed.exit_code if problems else 0
 

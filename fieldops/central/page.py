@@ -1,13 +1,14 @@
-"""The store's one page: logs, newest entries, incidents. Plain HTML without scripts; every word from outside is escaped."""
+"""The store's one page: incidents, logs, laptops, devices, newest entries. Plain HTML without scripts; every word from outside is escaped."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from html import escape
 
-from fieldops.central.store import EntryLine, Incident, LogLine
-from fieldops.wire import StoreInfo
+from fieldops.central.laptops import LaptopLine
+from fieldops.central.store import EntryLine, Incident, LogLine, LogStore
+from fieldops.wire import DeviceTelemetry, StoreInfo
 
 # nothing is loaded and nothing runs, whatever an entry holds
 SECURITY_HEADERS = {
@@ -28,7 +29,21 @@ code { overflow-wrap: anywhere; }
 """
 
 
-def render(info: StoreInfo, logs: Sequence[LogLine], entries: Sequence[EntryLine], incidents: Sequence[Incident]) -> str:
+def of(store: LogStore) -> str:
+    """As it is now."""
+    return render(
+        store.info(), store.logs(), store.newest(100), store.incidents(100), store.telemetry.devices(), store.laptops.all()
+    )
+
+
+def render(
+    info: StoreInfo,
+    logs: Sequence[LogLine],
+    entries: Sequence[EntryLine],
+    incidents: Sequence[Incident],
+    devices: Sequence[DeviceTelemetry],
+    laptops: Sequence[LaptopLine],
+) -> str:
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>fieldops store</title>
 <style>{_STYLE}</style></head><body>
@@ -38,6 +53,10 @@ def render(info: StoreInfo, logs: Sequence[LogLine], entries: Sequence[EntryLine
 {_table(("Opened", "What", "Log", "Entry", "Detail"), (_incident(found) for found in incidents), "None.")}
 <h2>Logs</h2>
 {_table(("Laptop", "Epoch", "Entries", "Last heard", "Root", "State"), (_log(log) for log in logs), "No laptop has synced yet.")}
+<h2>Laptops</h2>
+{_table(("Laptop", "Label", "Enrolled", "State"), (_enrolled(line) for line in laptops), "None was let in yet.")}
+<h2>Devices</h2>
+{_table(_DEVICE_HEADS, (_device(line) for line in devices), "No telemetry was brought yet.")}
 <h2>Newest entries</h2>
 {_table(("Received", "Claimed", "Laptop", "Entry", "Who", "What", "Device", "Outcome"), (_entry(line) for line in entries), "None yet.")}
 </body></html>
@@ -68,10 +87,51 @@ def _incident(found: Incident) -> tuple[str, ...]:
 
 
 def _log(log: LogLine) -> tuple[str, ...]:
-    state = '<span class="alarm">forked</span>' if log.forked else "whole"
+    alarms = [word for word, so in (("forked", log.forked), ("laptop revoked", log.revoked)) if so]
+    state = f'<span class="alarm">{", ".join(alarms)}</span>' if alarms else "whole"
     _, _, epoch = log.name.rpartition("/")
     root = f"<code>{escape(log.root[:16])}</code>"
     return escape(_laptop(log.name)), escape(epoch), str(log.size), instant(log.last_received), root, state
+
+
+_DEVICE_HEADS = (
+    *("Device", "Until", "Model", "State", "Requests", "Failed", "p50 / p95 ms", "Routes", "Strays", "SoC", "Records", "Missing"),
+)
+
+
+def _device(line: DeviceTelemetry) -> tuple[str, ...]:
+    """Sums are over its newest records."""
+    share = f"{100 * line.failed / line.requests:.1f} %" if line.requests else "-"
+    missing = f'<span class="alarm">{line.missing}</span>, {line.lost} for good' if line.missing else "none"
+    if line.set_aside:
+        missing += f"; {line.set_aside} files damaged"
+    return (
+        f"<code>{escape(line.device[:8])}</code>",
+        instant(line.last),
+        escape(f"{line.model} {line.version}"),
+        escape(line.state),
+        str(line.requests),
+        share,
+        f"{_figure(line.p50_ms)} / {_figure(line.p95_ms)}",
+        escape(_counts(line.routes)),
+        escape(_counts({name: count for name, count in line.drift.items() if count})) or "none",
+        f"{line.soc_temp_c:.0f} °C" if line.soc_temp_c is not None else "unknown",
+        f"{line.records} (to {line.newest})",
+        missing,
+    )
+
+
+def _figure(value: float | None) -> str:
+    return f"{value:.2g}" if value is not None else "-"
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
+
+
+def _enrolled(line: LaptopLine) -> tuple[str, ...]:
+    state = f'<span class="alarm">revoked {instant(line.revoked)}</span> {escape(line.reason)}' if line.revoked else "enrolled"
+    return f"<code>{escape(line.id[:8])}</code>", escape(line.label or "-"), instant(line.enrolled), state
 
 
 def _entry(line: EntryLine) -> tuple[str, ...]:

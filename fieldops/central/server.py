@@ -1,6 +1,6 @@
 """The store over HTTP. One worker thread owns the database; this loop reads bodies within their limits and answers.
 
-Heads may be read by anyone; entries are shown only to whoever sits at the store's own machine (the page at `/`).
+Heads may be read by anyone; entries and telemetry are shown only to whoever sits at the store's own machine (the page at `/`).
 """
 
 from __future__ import annotations
@@ -26,7 +26,16 @@ from starlette.routing import Route
 from fieldops.central import page
 from fieldops.central.store import LogStore
 from fieldops.errors import CheckFailed, FieldopsError, StorageFault, StoreFault
-from fieldops.wire import BATCH_LIMIT, CHECKPOINT_HEADER, KEY_HEADER, ErrorDoc, encode, error_doc
+from fieldops.wire import (
+    BATCH_LIMIT,
+    CHECKPOINT_HEADER,
+    LAPTOP_HEADER,
+    DeviceTelemetries,
+    ErrorDoc,
+    StoredTelemetry,
+    encode,
+    error_doc,
+)
 
 BODY_S = 60.0  # how long a laptop on a bad line may take to bring one batch
 STOP_S = 2
@@ -36,8 +45,11 @@ T = TypeVar("T")
 _STATUS = {
     "too_large": 413,
     "entry_too_large": 413,
-    "wrong_key": 403,
-    "unknown_laptop": 403,
+    "not_enrolled": 403,
+    "revoked": 403,
+    "unknown_code": 403,
+    "used_code": 403,
+    "expired_code": 403,
     "slow": 408,
     "disk_full": 507,
 }
@@ -61,17 +73,38 @@ class _Endpoints:
     async def push(self, request: Request) -> Response:
         log = _log(request)
         signed = _header(request, CHECKPOINT_HEADER).decode("utf-8", "replace")
-        key = _header(request, KEY_HEADER) if KEY_HEADER in request.headers else None
         first = _number(request.query_params.get("from", ""))
         body = await _body(request)
         bodies = body.removesuffix(b"\n").split(b"\n")
-        return _json(await self._run(lambda store: store.push(log, first, bodies, signed, key)))
+        return _json(await self._run(lambda store: store.push(log, first, bodies, signed)))
+
+    async def enrol(self, request: Request) -> Response:
+        body = await _body(request)
+        return _json(await self._run(lambda store: store.laptops.enrol(body)))
+
+    async def take_telemetry(self, request: Request) -> Response:
+        laptop = request.headers.get(LAPTOP_HEADER, "")
+        body = await _body(request)
+        return _json(await self._run(lambda store: store.take_telemetry(laptop, body)))
 
     async def page(self, request: Request) -> Response:
         if not _is_near(request):
-            return PlainTextResponse("This page is shown on the store's own machine only.\n", 403)
-        html = await self._run(lambda store: page.render(store.info(), store.logs(), store.newest(100), store.incidents(100)))
+            return _far()
+        html = await self._run(page.of)
         return HTMLResponse(html, headers=page.SECURITY_HEADERS)
+
+    async def devices(self, request: Request) -> Response:
+        if not _is_near(request):
+            return _far()
+        return _json(DeviceTelemetries(devices=await self._run(lambda store: store.telemetry.devices())))
+
+    async def telemetry(self, request: Request) -> Response:
+        if not _is_near(request):
+            return _far()
+        device, ring = request.path_params["device"], request.query_params.get("ring", "")
+        after = _number(request.query_params.get("after", "0"))
+        bodies, gaps = await self._run(lambda store: store.telemetry.records(device, ring, after))
+        return _json(StoredTelemetry(device=device, ring=ring, records=[msgspec.Raw(body) for body in bodies], gaps=gaps))
 
     async def health(self, _: Request) -> Response:
         await self._run(lambda store: store.incidents(1))
@@ -84,8 +117,12 @@ def application(store: LogStore, worker: ThreadPoolExecutor) -> Starlette:
     return Starlette(
         routes=[
             Route("/v1/store", ends.info, methods=["GET"]),
+            Route("/v1/enrol", ends.enrol, methods=["POST"]),
             Route("/v1/logs/{laptop}/{epoch}/head", ends.head, methods=["GET"]),
             Route("/v1/logs/{laptop}/{epoch}/entries", ends.push, methods=["POST"]),
+            Route("/v1/telemetry", ends.take_telemetry, methods=["POST"]),
+            Route("/v1/devices", ends.devices, methods=["GET"]),
+            Route("/v1/devices/{device}/telemetry", ends.telemetry, methods=["GET"]),
             Route("/healthz", ends.health, methods=["GET"]),
             Route("/", ends.page, methods=["GET"]),
         ],
@@ -155,6 +192,10 @@ async def _body(request: Request) -> bytes:
     if unpack and (not unpack.eof or unpack.unused_data):
         raise _malformed("the gzip body ends early or late")
     return bytes(whole)
+
+
+def _far() -> Response:
+    return PlainTextResponse("This is shown on the store's own machine only.\n", 403)
 
 
 def _is_near(request: Request) -> bool:

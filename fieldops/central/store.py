@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -20,43 +20,32 @@ from typing import Self
 import msgspec
 
 from fieldops.audit import merkle, note
-from fieldops.audit.entry import Entry, decode_entry
+from fieldops.central import schema
+from fieldops.central.laptops import Laptops
+from fieldops.central.records import Records
+from fieldops.decoding import decoder
 from fieldops.edges import database
 from fieldops.edges.keys import Ed25519Signer, verify
 from fieldops.errors import CheckFailed, StoreFault, UsageFault
-from fieldops.fleet import key_id
 from fieldops.ports import Clock
-from fieldops.wire import BATCH_ENTRIES, ENTRY_LIMIT, SUPPORTED, PushReply, StoreHead, StoreInfo, b64
+from fieldops.wire import BATCH_ENTRIES, ENTRY_LIMIT, SUPPORTED, PushReply, StoreHead, StoreInfo, TelemetryReply, b64
 
-SCHEMA_VERSION = 1
-_SCHEMA = (
-    "CREATE TABLE laptop (id TEXT PRIMARY KEY, public_key BLOB NOT NULL, first_seen REAL NOT NULL) STRICT",
-    (
-        "CREATE TABLE log (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, laptop TEXT NOT NULL REFERENCES laptop(id),"
-        " size INTEGER NOT NULL, frontier BLOB NOT NULL, note TEXT NOT NULL, last_received REAL NOT NULL) STRICT"
-    ),
-    (
-        "CREATE TABLE batch (id INTEGER PRIMARY KEY, log INTEGER NOT NULL REFERENCES log(id), first INTEGER NOT NULL,"
-        " last INTEGER NOT NULL, received REAL NOT NULL, note TEXT NOT NULL, receipt TEXT NOT NULL) STRICT"
-    ),
-    # device to status are read from the body where it can be read; time is what the laptop's clock claimed
-    (
-        "CREATE TABLE entry (id INTEGER PRIMARY KEY, log INTEGER NOT NULL REFERENCES log(id), seq INTEGER NOT NULL,"
-        " body BLOB NOT NULL, leaf BLOB NOT NULL, batch INTEGER NOT NULL REFERENCES batch(id), time REAL, device TEXT,"
-        " actor TEXT, phase TEXT, act TEXT, status TEXT, UNIQUE (log, seq)) STRICT"
-    ),
-    "CREATE INDEX entry_of_device ON entry (device, time, log, seq) WHERE device <> ''",
-    (
-        "CREATE TABLE incident (id INTEGER PRIMARY KEY, kind TEXT NOT NULL, log TEXT NOT NULL, seq INTEGER NOT NULL,"
-        " digest BLOB NOT NULL, opened REAL NOT NULL, detail TEXT NOT NULL, evidence BLOB NOT NULL,"
-        " UNIQUE (kind, log, seq, digest)) STRICT"
-    ),
-    *(
-        f"CREATE TRIGGER {table}_is_never_{word}d BEFORE {verb} ON {table} BEGIN SELECT RAISE(ABORT, 'kept as received'); END"
-        for table in ("entry", "batch", "incident")
-        for verb, word in (("UPDATE", "change"), ("DELETE", "delete"))
-    ),
-)
+
+class _Line(msgspec.Struct, frozen=True):
+    """What finding an entry needs of it; its other fields are not read, so that a batch is read fast."""
+
+    seq: int
+    log: str
+    time: float
+    actor: str
+    phase: str
+    act: str
+    device: str = ""
+    result: _Result | None = None
+
+
+class _Result(msgspec.Struct, frozen=True):
+    status: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +57,7 @@ class LogLine:
     root: str
     last_received: float
     forked: bool
+    revoked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +77,7 @@ class EntryLine:
 
 @dataclass(frozen=True, slots=True)
 class Incident:
-    """kind: fork, misnumbered or new_epoch. seq: where it shows; 0 where no single entry is to blame."""
+    """kind: fork, misnumbered, new_epoch or after_revocation. seq: where it shows; 0 where no single entry is to blame."""
 
     kind: str
     log: str
@@ -110,6 +100,8 @@ class LogStore:
         self._connection = connection
         self._signer = signer
         self._clock = clock
+        self.laptops = Laptops(path, connection, signer.id, clock)
+        self.telemetry = Records(path, connection, signer.id, clock)
 
     @classmethod
     def open(cls, folder: Path, clock: Clock) -> Self:
@@ -119,7 +111,7 @@ class LogStore:
         connection = database.connect(path)
         try:
             with database.faults(path):
-                database.prepare(connection, path, _SCHEMA, SCHEMA_VERSION)
+                database.prepare(connection, path, schema.SCHEMA, schema.VERSION, schema.UPGRADES)
         except BaseException:
             connection.close()
             raise
@@ -149,8 +141,8 @@ class LogStore:
                 time=self._clock.now(),
             )
 
-    def push(self, log: str, first: int, bodies: Sequence[bytes], signed: str, key: bytes | None) -> PushReply:
-        """first: seq of the first body. signed: the note over all entries up to the last body. key: the laptop's raw key.
+    def push(self, log: str, first: int, bodies: Sequence[bytes], signed: str) -> PushReply:
+        """first: seq of the first body. signed: the note over all entries up to the last body, by the key that was enrolled.
 
         Raises CheckFailed (gap, fork), StoreFault (what is wrong with the request) or StorageFault. Nothing of a refused
         push is stored but the evidence of a fork.
@@ -158,7 +150,7 @@ class LogStore:
         laptop, _ = _origin(log)
         _check_shape(first, bodies)
         with database.faults(self._path):
-            public_key = self._key(laptop, key)
+            public_key = self.laptops.key(laptop)
             point = _opened(signed, public_key, log)
             if point.size != first + len(bodies) - 1:
                 raise _refusal(
@@ -166,7 +158,7 @@ class LogStore:
                 )
             try:
                 with database.transaction(self._connection):
-                    return self._take(log, laptop, public_key, first, bodies, signed, point)
+                    return self._take(log, laptop, first, bodies, signed, point)
             except _Fork as fork:
                 self._open_incident("fork", log, fork.seq, fork.detail, fork.evidence)  # committed: refusing must not lose it
                 raise CheckFailed(
@@ -175,9 +167,7 @@ class LogStore:
                     next_step="move the laptop's audit.db aside, unchanged, so that a new log begins; find out where a copy was used",
                 ) from None
 
-    def _take(
-        self, log: str, laptop: str, public_key: bytes, first: int, bodies: Sequence[bytes], signed: str, point: note.Checkpoint
-    ) -> PushReply:
+    def _take(self, log: str, laptop: str, first: int, bodies: Sequence[bytes], signed: str, point: note.Checkpoint) -> PushReply:
         now = self._clock.now()
         known = self._log(log)
         size = known.size if known else 0
@@ -194,9 +184,10 @@ class LogStore:
         if frontier.root() != point.root:
             raise self._other_root(known, point, signed)
         if known is None:
-            known = self._begin(log, laptop, public_key, now)
+            known = self._begin(log, laptop, now)
         receipt = note.cosign(point, note.witness_name(f"store:{self.id}"), self._signer.public_key, now, self._signer.sign)
         if point.size > known.size:
+            self._mark_revoked(log, laptop, known.size, now)
             self._keep(log, known, frontier, bodies[overlap:], leaves[overlap:], signed, receipt, now)
         else:
             frontier = known.frontier
@@ -249,13 +240,16 @@ class LogStore:
             "INSERT INTO batch (log, first, last, received, note, receipt) VALUES (?, ?, ?, ?, ?, ?) RETURNING id",
             (known.row, known.size + 1, frontier.size, now, signed, receipt),
         ).fetchone()[0]
-        rows = []
-        for seq, (body, leaf) in enumerate(zip(bodies, leaves, strict=True), known.size + 1):
-            entry = _readable(body)
-            if entry is not None and (entry.seq != seq or entry.log != log):
-                detail = f"entry {seq} calls itself {entry.seq} of {entry.log[:80]}"
+        rows: list[tuple[object, ...]] = []
+        for seq, (body, leaf, line) in enumerate(zip(bodies, leaves, _lines(bodies), strict=True), known.size + 1):
+            if line is None:
+                rows.append((known.row, seq, body, leaf, batch, None, None, None, None, None, None))
+                continue
+            if line.seq != seq or line.log != log:
+                detail = f"entry {seq} calls itself {line.seq} of {line.log[:80]}"
                 self._insert_incident("misnumbered", log, seq, detail, body, now)
-            rows.append((known.row, seq, body, leaf, batch, *_columns(entry)))
+            status = line.result.status if line.result else None
+            rows.append((known.row, seq, body, leaf, batch, line.time, line.device, line.actor, line.phase, line.act, status))
         self._connection.executemany(
             "INSERT INTO entry (log, seq, body, leaf, batch, time, device, actor, phase, act, status)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -266,9 +260,8 @@ class LogStore:
             (frontier.size, frontier.encode(), signed, now, known.row),
         )
 
-    def _begin(self, log: str, laptop: str, public_key: bytes, now: float) -> _Log:
+    def _begin(self, log: str, laptop: str, now: float) -> _Log:
         execute = self._connection.execute
-        execute("INSERT OR IGNORE INTO laptop VALUES (?, ?, ?)", (laptop, public_key, now))
         before = execute("SELECT name, size FROM log WHERE laptop = ? ORDER BY id DESC LIMIT 1", (laptop,)).fetchone()
         row = execute(
             "INSERT INTO log (name, laptop, size, frontier, note, last_received) VALUES (?, ?, 0, x'', '', ?) RETURNING id",
@@ -279,16 +272,14 @@ class LogStore:
             self._insert_incident("new_epoch", log, 0, detail, b"", now)
         return _Log(row, 0, merkle.Frontier(), "")
 
-    def _key(self, laptop: str, offered: bytes | None) -> bytes:
-        """The laptop's id is its key's hash, so the first key shown is the right one or none. Who may push is decided elsewhere."""
-        if offered is not None:
-            if key_id(offered) != laptop:
-                raise _refusal("the key offered is not the one this laptop is named after", "wrong_key")
-            return offered
-        row = self._connection.execute("SELECT public_key FROM laptop WHERE id = ?", (laptop,)).fetchone()
-        if row is None:
-            raise _refusal("this laptop is not known here, and no key came with the push", "unknown_laptop")
-        return bytes(row[0])
+    def _mark_revoked(self, log: str, laptop: str, size: int, now: float) -> None:
+        """Nothing that was recorded is lost because of who recorded it; but none of it looks like the rest."""
+        standing = self.laptops.standing(laptop)
+        if standing is not None and standing.revoked is not None:
+            detail = (
+                f"entries from {size + 1} on came after the laptop was revoked{f': {standing.reason}' * bool(standing.reason)}"
+            )
+            self._insert_incident("after_revocation", log, size + 1, detail, b"", now)
 
     def _log(self, log: str) -> _Log | None:
         row = self._connection.execute("SELECT id, size, frontier, note FROM log WHERE name = ?", (log,)).fetchone()
@@ -297,6 +288,15 @@ class LogStore:
     def _leaves(self, known: _Log, after: int, upto: int) -> list[bytes]:
         query = "SELECT leaf FROM entry WHERE log = ? AND seq > ? AND seq <= ? ORDER BY seq"
         return [bytes(row[0]) for row in self._connection.execute(query, (known.row, after, upto))]
+
+    def take_telemetry(self, laptop: str, data: bytes) -> TelemetryReply:
+        """Raises StoreFault: unlike the record of what was done, counts are not taken from a revoked laptop."""
+        with database.faults(self._path):
+            public_key = self.laptops.key(laptop)
+            standing = self.laptops.standing(laptop)
+        if standing is not None and standing.revoked is not None:
+            raise StoreFault("this laptop was revoked here", reason="revoked", next_step="ask the store's owner")
+        return self.telemetry.take(data, laptop, public_key)
 
     # --- incidents -----------------------------------------------------------------------------------------------------
 
@@ -321,11 +321,12 @@ class LogStore:
         """All logs, the one heard of last first."""
         with database.faults(self._path):
             rows = self._connection.execute(
-                "SELECT name, size, frontier, last_received FROM log ORDER BY last_received DESC, id"
+                "SELECT name, size, frontier, last_received, revoked IS NOT NULL FROM log"
+                " LEFT JOIN enrolment ON enrolment.laptop = log.laptop ORDER BY last_received DESC, id"
             ).fetchall()
             return [
-                LogLine(name, size, merkle.Frontier.decode(size, nodes).root().hex(), received, self._forked(name))
-                for name, size, nodes, received in rows
+                LogLine(name, size, merkle.Frontier.decode(size, nodes).root().hex(), received, self._forked(name), bool(revoked))
+                for name, size, nodes, received, revoked in rows
             ]
 
     def newest(self, limit: int = 100) -> list[EntryLine]:
@@ -426,18 +427,14 @@ def _check_shape(first: int, bodies: Sequence[bytes]) -> None:
             raise _refusal(f"entry {seq} has {len(body)} bytes; the limit is {ENTRY_LIMIT}", "entry_too_large")
 
 
-def _readable(body: bytes) -> Entry | None:
-    try:
-        return decode_entry(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return None
-
-
-def _columns(entry: Entry | None) -> tuple[float | str | None, ...]:
-    if entry is None:
-        return (None,) * 6
-    status = entry.result.status if entry.result else None
-    return entry.time, entry.device, entry.actor, entry.phase, entry.act, status
+def _lines(bodies: Sequence[bytes]) -> Iterator[_Line | None]:
+    """None: not readable by this version. Body by body: joined, one body could pass for a part of another."""
+    decode = decoder(_Line).decode
+    for body in bodies:
+        try:
+            yield decode(body)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            yield None
 
 
 def _refusal(message: str, reason: str) -> StoreFault:

@@ -47,7 +47,7 @@ VERBS: dict[str, str] = {
     "policy": "The root of trust and the signed rules: pin, show, check.",
     "config": "This laptop's settings: path, show, check.",
     "release": "For the release team: make and sign what goes onto sticks.",
-    "central": "The central store: serve, verify.",
+    "central": "The central store: serve, invite, laptops, revoke, verify; enrol, for a laptop.",
     "demo": "A sample fleet of real agents on this machine, and a tour.",
 }
 

@@ -12,7 +12,7 @@ import msgspec
 from fieldops.bundles.approvals import ApprovalFile
 from fieldops.cli import documents
 from fieldops.demo.documents import DemoDocument, TourDocument
-from fieldops.wire import ErrorDoc
+from fieldops.wire import DeviceTelemetries, ErrorDoc, StoredTelemetry
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -26,6 +26,8 @@ def types() -> dict[str, type[msgspec.Struct]]:
     }
     others: dict[str, type[msgspec.Struct]] = {
         "fieldops.approval/v1": ApprovalFile,
+        "fieldops.central-devices/v1": DeviceTelemetries,
+        "fieldops.central-telemetry/v1": StoredTelemetry,
         "fieldops.error/v1": ErrorDoc,
         "fieldops.demo/v1": DemoDocument,
         "fieldops.tour/v1": TourDocument,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import socket
+import subprocess
 from pathlib import Path
 
 from fieldops.deadline import Deadline
@@ -40,6 +42,14 @@ class Centre:
         self.child = children.start("central store", command, self._log, children.environment())
         self.child.wait_ready(deadline)
         return self.url
+
+    def invite(self, deadline: Deadline) -> str:
+        """A code as the store's owner makes one, beside the running store."""
+        command = children.python("fieldops.central", "invite", "--data", str(self._data), "--label", "the demo's laptop")
+        done = subprocess.run(
+            command, capture_output=True, timeout=deadline.check("the code"), env=children.environment(), check=True
+        )
+        return str(json.loads(done.stdout)["code"])
 
     def stop(self) -> str:
         if self.child is not None:

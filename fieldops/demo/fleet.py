@@ -315,13 +315,22 @@ def _control(fleet: Fleet, known: dict[str, int], deadline: Deadline, stack: Exi
     wanted = known.get("control", 0)
     centre = fleet.centre
     verbs = {
-        "store up": lambda: centre.start(Deadline.after(STORE_S, deadline.monotonic, deadline.cancel)),
+        "store up": lambda: _store_up(fleet, Deadline.after(STORE_S, deadline.monotonic, deadline.cancel)),
         "store down": centre.stop,
         "status": lambda: "up" if centre.up else "down",
     }
     fleet.control = Control(wanted if wanted and addresses.is_free(wanted) else 0, verbs)
     stack.callback(fleet.control.close)
     fleet.ports["control"] = fleet.control.port
+
+
+def _store_up(fleet: Fleet, deadline: Deadline) -> str:
+    """Its first time up, the laptop is let in by a code, as every laptop is."""
+    url = fleet.centre.start(deadline)
+    laptop = fleet.laptop
+    if laptop.pins.store() is None:
+        laptop.enrol_at_store(url, fleet.centre.invite(deadline), "", deadline)
+    return url
 
 
 def _blob(host_key: Path) -> bytes:

@@ -34,6 +34,8 @@ def sync(scene: Scene) -> str:
     assert scene.fleet.control is not None  # stands with the fleet
     answer = ask(scene.fleet.control.address, "store up", deadline.check("the store"))
     check(answer.startswith("ok "), f"the store did not come up: {answer}")
+    check(laptop.pins.store() is not None, "the store came up without letting the laptop in")
+    queued = operation.status(journal).queued  # that it was let in is an entry too
     with laptop.exclusive("sync"):
         first = operation.push(journal, laptop.store(), laptop.clock, deadline)
         again = operation.push(journal, laptop.store(), laptop.clock, deadline)

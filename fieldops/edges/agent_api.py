@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import httpx
+import msgspec
 
 from fieldops.deadline import Deadline
 from fieldops.edges.agent_requests import Pipe
@@ -13,6 +14,7 @@ from fieldops.errors import (
     DeadlinePassed,
     HostKeyUnknown,
     LinkLost,
+    MalformedReply,
     Unreachable,
 )
 from fieldops.fleet import DeviceEntry, Resources
@@ -23,6 +25,7 @@ from fieldops.wire import (
     JournalPage,
     ModelsReport,
     SamplePage,
+    SealedPage,
     StepRecord,
     TelemetryPage,
     TrustStatus,
@@ -63,13 +66,24 @@ class AgentDevice(StepRequests):
         return self._get("/v1/models", ModelsReport, deadline)
 
     def drift(self, deadline: Deadline, model: str | None = None) -> DriftReports:
-        return self._get("/v1/drift", DriftReports, deadline, query={"model": model} if model else None)
+        query = {"packed": "1"} | ({"model": model} if model else {})  # older agents give plain windows whatever is asked
+        reports = self._get("/v1/drift", DriftReports, deadline, query=query)
+        try:
+            return msgspec.structs.replace(reports, models=[each.plain() for each in reports.models])
+        except ValueError as error:
+            raise MalformedReply(
+                f"drift counts: {error}", next_step="check the agent's version", device=self._entry.name
+            ) from error
 
     def journal(self, after: int, deadline: Deadline) -> JournalPage:
         return self._get("/v1/journal", JournalPage, deadline, query={"after": str(after)})
 
-    def telemetry(self, after: int, deadline: Deadline) -> TelemetryPage:
-        return self._get("/v1/telemetry", TelemetryPage, deadline, query={"after": str(after)})
+    def telemetry(self, after: int, deadline: Deadline, ring: str = "") -> TelemetryPage:
+        query = {"after": str(after)} | ({"ring": ring} if ring else {})
+        return self._get("/v1/telemetry", TelemetryPage, deadline, query=query)
+
+    def sealed_samples(self, model: str, after: int, deadline: Deadline) -> SealedPage:
+        return self._get("/v1/samples", SealedPage, deadline, query={"model": model, "after": str(after), "sealed": "1"})
 
     def samples(self, model: str, after: int, deadline: Deadline) -> SamplePage:
         return self._get("/v1/samples", SamplePage, deadline, query={"model": model, "after": str(after)})

@@ -5,9 +5,10 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 
 from fieldops.edges.disk import Operation, Written, make_folder, performing, storage_faults, sync_folder
 from fieldops.errors import StorageFault
@@ -66,8 +67,17 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
         raise
 
 
-def prepare(connection: sqlite3.Connection, path: Path, schema: Sequence[str], version: int) -> None:
-    """Make the tables in an empty file; refuse a file of a later version. Raises StorageFault."""
+def prepare(
+    connection: sqlite3.Connection,
+    path: Path,
+    schema: Sequence[str],
+    version: int,
+    upgrades: Mapping[int, Sequence[str]] = MappingProxyType({}),
+) -> None:
+    """Make the tables in an empty file; bring an older file up to `version`; refuse one of a later. Raises StorageFault.
+
+    upgrades: version -> what makes the next one of it; all of them in one transaction.
+    """
     found = schema_version(connection)
     if found is None:
         with transaction(connection):
@@ -83,6 +93,13 @@ def prepare(connection: sqlite3.Connection, path: Path, schema: Sequence[str], v
             reason="newer_schema",
             next_step="update fieldops on this machine; the file is left as it is",
         )
+    if found < version:
+        with transaction(connection):
+            found = schema_version(connection) or found  # another process may have been faster
+            for step in range(found, version):
+                for statement in upgrades[step]:
+                    connection.execute(statement)
+                connection.execute("INSERT INTO schema_version VALUES (?)", (step + 1,))
 
 
 def schema_version(connection: sqlite3.Connection) -> int | None:

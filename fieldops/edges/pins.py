@@ -1,4 +1,4 @@
-"""The device certificates that enrolment pinned, one PEM file a device id."""
+"""What enrolment pinned: a PEM file a device id, and the central store's id in `store`."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ class PinFolder:
         """None when this device was never pinned here. Raises StorageFault."""
         if device is None:
             return None
-        try:
-            return self._file(device).read_text(encoding="ascii")
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise StorageFault(
-                f"{error.filename}: {error.strerror}", reason="unreadable", next_step="mend the file's permissions"
-            ) from error
+        return _text(self._file(device))
+
+    def store(self) -> str | None:
+        """Id of the store that let this laptop in; None: none did. Raises StorageFault."""
+        return _text(self.folder / "store")
+
+    def save_store(self, store: str) -> None:
+        write_whole(self.folder / "store", store.encode("ascii"), 0o644)
 
     def save(self, device: DeviceId, certificate: str) -> None:
         write_whole(self._file(device), certificate.encode("ascii"), 0o644)
@@ -36,3 +36,14 @@ class PinFolder:
 
     def _file(self, device: str) -> Path:
         return self.folder / f"{device}.pem"
+
+
+def _text(file: Path) -> str | None:
+    try:
+        return file.read_text(encoding="ascii")
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise StorageFault(
+            f"{error.filename}: {error.strerror}", reason="unreadable", next_step="mend the file's permissions"
+        ) from error

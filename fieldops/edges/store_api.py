@@ -7,6 +7,7 @@ exactly what was sent.
 from __future__ import annotations
 
 import gzip
+import weakref
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
@@ -17,39 +18,61 @@ from fieldops.deadline import Deadline
 from fieldops.edges.keys import verify
 from fieldops.errors import CheckFailed, DeadlinePassed, MalformedReply, StoreFault, UsageFault
 from fieldops.fleet import key_id
-from fieldops.ports import Head, Receipt, StoreIdentity
+from fieldops.ports import Head, Receipt, Signer, StoreIdentity
 from fieldops.wire import (
     CHECKPOINT_HEADER,
-    KEY_HEADER,
+    ENROL_PAYLOAD_TYPE,
+    LAPTOP_HEADER,
     MESSAGE_LIMIT,
+    STORE_LETTERS,
     SUPPORTED,
+    TELEMETRY_PAYLOAD_TYPE,
+    VERSION,
     ErrorDoc,
     PushReply,
+    StoreEnrol,
+    StoreEnrolled,
     StoreHead,
     StoreInfo,
+    TelemetryPart,
+    TelemetryPush,
+    TelemetryReply,
     b64,
     decode,
+    encode,
+    enveloped,
     unb64,
 )
 
 T = TypeVar("T")
 
 _PACK_ABOVE = 1024
+PACKING = 3  # entries are alike: level 6 takes three times as long for a tenth less
 _QUEUED = "entries stay queued; run `fieldops audit sync` again when the store answers"
 
 
 class HttpStore:
     """Implements ports.Store. url: https://host[:port][/prefix] (http is fine on this machine or inside a tunnel).
 
-    attested: told the time (Unix seconds) that the store signed in each of its receipts.
+    expected: the id that enrolling pinned; None: not enrolled by a code. attested: told the time (Unix seconds) that the
+    store signed in each of its receipts. Its connection stays open for this object's life, which is one sync.
     """
 
-    def __init__(self, url: str, public_key: bytes, *, attested: Callable[[float], None] = lambda _: None) -> None:
+    def __init__(
+        self, url: str, signer: Signer, *, expected: str | None = None, attested: Callable[[float], None] = lambda _: None
+    ) -> None:
         self._attested = attested
         self._url = url.rstrip("/")
-        self._public_key = public_key
-        self._identity: StoreIdentity | None = None  # asked once for this object's life, which is one sync
-        self._tls = httpx.create_ssl_context()  # reading the system's authorities takes longer than a push
+        self._signer = signer
+        self._expected = expected
+        self._identity: StoreIdentity | None = None
+        self._kept: httpx.Client | None = None
+
+    def _client(self) -> httpx.Client:
+        if self._kept is None:
+            self._kept = httpx.Client(follow_redirects=False)
+            weakref.finalize(self, self._kept.close)
+        return self._kept
 
     def identity(self, deadline: Deadline) -> StoreIdentity:
         if self._identity is not None:
@@ -64,8 +87,49 @@ class HttpStore:
                 reason="version",
                 next_step="update the older of the two; entries stay queued",
             )
+        if self._expected is not None and info.store != self._expected:
+            raise StoreFault(
+                f"{self._url} is store {info.store[:8]}; this laptop was let in at {self._expected[:8]}",
+                reason="other_store",
+                next_step="check `url` under [store] in config.toml; at a new store enrol again: `fieldops central enrol URL CODE`",
+            )
         self._identity = StoreIdentity(info.store, public_key)
         return self._identity
+
+    def enrol(self, code: str, label: str, deadline: Deadline) -> StoreEnrolled:
+        """Say the code, once the store showed that it is the one that made it. Raises UsageFault (bad_code), StoreFault."""
+        begins, dash, secret = code.strip().lower().partition("-")
+        if not dash or len(begins) != STORE_LETTERS or not secret:
+            raise UsageFault(
+                "that is no enrolment code", reason="bad_code", next_step="give it as `fieldops central invite` printed it"
+            )
+        identity = self.identity(deadline)
+        if not identity.id.startswith(begins):
+            raise StoreFault(
+                f"the code was made by store {begins[:8]}, but {self._url} is {identity.id[:8]}; it was not said there",
+                reason="other_store",
+                next_step="check the address with the store's owner",
+            )
+        request = StoreEnrol(
+            v=VERSION, store=identity.id, code=f"{begins}-{secret}", public_key=b64(self._signer.public_key), label=label
+        )
+        data = enveloped(ENROL_PAYLOAD_TYPE, encode(request), self._signer.laptop, self._signer.sign)
+        reply = self._ask("POST", "/v1/enrol", StoreEnrolled, deadline, data=data)
+        if (reply.store, reply.laptop) != (identity.id, self._signer.laptop):
+            raise self._malformed("it enrolled somebody else")
+        return reply
+
+    def bring(self, parts: list[TelemetryPart], deadline: Deadline) -> TelemetryReply:
+        """Telemetry, signed by this laptop for this store; the same again changes nothing."""
+        push = TelemetryPush(v=VERSION, store=self.identity(deadline).id, parts=parts)
+        data = enveloped(TELEMETRY_PAYLOAD_TYPE, encode(push), self._signer.laptop, self._signer.sign)
+        headers = {LAPTOP_HEADER: self._signer.laptop, "Content-Encoding": "gzip"}
+        reply = self._ask(
+            "POST", "/v1/telemetry", TelemetryReply, deadline, data=gzip.compress(data, PACKING, mtime=0), headers=headers
+        )
+        if (reply.accepted, reply.duplicate) < (0, 0) or reply.accepted + reply.duplicate != sum(len(p.records) for p in parts):
+            raise self._malformed("its counts do not fit what was sent")
+        return reply
 
     def head(self, log: str, deadline: Deadline) -> Head:
         found = self._ask("GET", f"{_path(log)}/head", StoreHead, deadline)
@@ -78,11 +142,10 @@ class HttpStore:
         data = b"\n".join(bodies) + b"\n"
         headers = {
             CHECKPOINT_HEADER: b64(checkpoint.encode("utf-8")),
-            KEY_HEADER: b64(self._public_key),
             "Content-Type": "application/x-ndjson",
         }
         if len(data) > _PACK_ABOVE:
-            data = gzip.compress(data, 6, mtime=0)
+            data = gzip.compress(data, PACKING, mtime=0)
             headers["Content-Encoding"] = "gzip"
         identity = self.identity(deadline)
         reply = self._ask("POST", f"{_path(log)}/entries?from={first}", PushReply, deadline, data=data, headers=headers)
@@ -119,10 +182,7 @@ class HttpStore:
     ) -> T:
         try:
             left = deadline.check("the central store")
-            with (
-                httpx.Client(timeout=left, verify=self._tls, follow_redirects=False) as client,
-                client.stream(method, self._url + path, content=data, headers=headers) as response,
-            ):
+            with self._client().stream(method, self._url + path, content=data, headers=headers, timeout=left) as response:
                 body = self._body(response, deadline)
         except DeadlinePassed as error:
             raise self._away("no answer in time", "timeout") from error

@@ -22,14 +22,12 @@ from fieldops.wire import (
     STEP_PAYLOAD_TYPE,
     VERSION,
     Challenge,
-    DsseSignature,
-    Envelope,
     Session,
     StepRecord,
     StepRequest,
     b64,
     encode,
-    pre_authentication_encoding,
+    enveloped,
     step_error,
 )
 
@@ -67,15 +65,7 @@ class _Grant:
             session=self.session,
             step=step,
         )
-        payload = encode(request)
-        signature = self.signer.sign(pre_authentication_encoding(STEP_PAYLOAD_TYPE, payload))
-        return encode(
-            Envelope(
-                payloadType=STEP_PAYLOAD_TYPE,
-                payload=b64(payload),
-                signatures=[DsseSignature(keyid=self.signer.laptop, sig=b64(signature))],
-            )
-        )
+        return enveloped(STEP_PAYLOAD_TYPE, encode(request), self.signer.laptop, self.signer.sign)
 
 
 @dataclass(frozen=True, slots=True)

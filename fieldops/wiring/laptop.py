@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from fieldops.deadline import Deadline
     from fieldops.fleet import DeviceEntry
     from fieldops.ports import Device, Store
+    from fieldops.wire import StoreEnrolled
     from fieldops.wiring.enrolment import Enrolment
     from fieldops.wiring.links import Links
     from fieldops.wiring.office import Office
@@ -80,4 +81,17 @@ class Laptop(Desk):
                 next_step=f"set `url` under [store] in {self.home / 'config.toml'}; entries stay queued until then",
             )
         # What the store signed proves that it is at least this late, whatever this laptop's clock says.
-        return HttpStore(self.config.store_url, self.signer.public_key, attested=self.trust_store.raise_floor)
+        return HttpStore(self.config.store_url, self.signer, expected=self.pins.store(), attested=self.trust_store.raise_floor)
+
+    def enrol_at_store(self, url: str, code: str, label: str, deadline: Deadline) -> StoreEnrolled:
+        """Say a one-time code to a store, and remember which store that is. Raises UsageFault, StoreFault.
+
+        Power gone in the middle: the same code says the same again.
+        """
+        from fieldops.audit.entry import Result, Subject
+        from fieldops.edges.store_api import HttpStore
+
+        enrolled = HttpStore(url, self.signer).enrol(code, label, deadline)
+        self.pins.save_store(enrolled.store)
+        self.gate().note("store.enrol", subject=Subject(kind="store", name=enrolled.store), result=Result(status="done"))
+        return enrolled

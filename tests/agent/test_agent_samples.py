@@ -7,13 +7,20 @@ import json
 import shutil
 import stat
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
+from fieldops.agent import sealing
+from fieldops.drift.sketch import unpack
 from fieldops.edges.onnx import Cascade
+from fieldops.edges.sealed import unseal
 from fieldops.errors import DeviceCannot
+from fieldops.policy import decode_policy, encode_policy
 from fieldops.steps import Recalibrate
 from fieldops.wire import Sample, StepRecord
 from tests.agent.conftest import DIGITS, Agent, Laptop, request_of, spec, within
@@ -143,5 +150,53 @@ def test_records_say_what_happened_and_what_of_it_is_missing(
             assert (each.model, each.version, each.state, each.failed) == ("digits", "1.0.0", "settled", 0)
             assert sum(each.routes.values()) == sum(each.latency.values()) == each.requests
         assert page.lost == 0
-        assert set(page.sizes) == {"routes", "rested", "latency", "drift", "other"}
-        assert connected.telemetry(page.newest, within()).lost == 0
+        assert set(page.sizes) == {"routes", "rested", "latency", "drift", "bins", "other"}
+        assert connected.telemetry(page.newest, within(), page.ring).lost == 0
+        assert connected.telemetry(page.newest, within(), "another").records[0].seq == 1
+
+
+def test_a_record_carries_the_drift_counts_of_its_stretch_packed(
+    make_device: Callable[..., Agent], make_laptop: Callable[..., Laptop], images: tuple[Any, Any]
+) -> None:
+    device = make_device("[telemetry]\nevery_s = 1\n").start()
+    laptop = make_laptop()
+    ask(device, images[0][:220])
+    deadline = within()
+    with laptop.device(device) as connected:
+        while not (found := [each for each in connected.telemetry(0, within()).records if each.bins]):
+            deadline.check("a record with drift counts")
+            deadline.cancel.wait(0.2)
+        [windows] = [report.windows for report in connected.drift(within(), "digits").models]
+    record = found[0]
+    assert record.bins.keys() == windows[0].counts.keys()
+    assert {sum(unpack(cells)) for cells in record.bins.values()} == {record.counted}
+    assert windows[0].n == sum(windows[0].counts["input.mean"])
+
+
+def test_inputs_are_sealed_for_the_policys_recipient_and_only_for_it_where_nobody_reads_on_site(
+    make_device: Callable[..., Agent], make_laptop: Callable[..., Laptop]
+) -> None:
+    key = X25519PrivateKey.generate()
+    to = base64.b64encode(key.public_key().public_bytes_raw()).decode()
+    device = make_device()
+    rules = device.home / "trust" / "targets" / "policy" / "rules" / "current" / "policy.json"
+    policy = decode_policy(rules.read_bytes())
+    rules.write_bytes(encode_policy(msgspec.structs.replace(policy, sample_recipients=[to], samples_read_on_site=False)))
+    device.start()
+    deadline = within()
+    with make_laptop().device(device) as connected:
+        while len((page := connected.sealed_samples("digits", 0, within())).sealed) < 3:
+            deadline.check("sealed samples")
+            ask(device, strange(8))
+        assert (page.recipients, page.left_out) == ([to], 0)
+        assert b"pixels" in unseal(key.private_bytes_raw(), base64.b64decode(page.sealed[0].sealed))
+        with pytest.raises(DeviceCannot, match="other keys"):
+            unseal(bytes(32), base64.b64decode(page.sealed[0].sealed))
+        here = connected.samples("digits", 0, within())
+        assert (here.samples, here.unreadable >= 3) == ([], True)
+
+
+def test_a_damaged_key_of_the_device_is_made_anew(tmp_path: Path) -> None:
+    key = tmp_path / "samples.key"
+    key.write_bytes(b"short")
+    assert sealing.unseal(key, sealing.seal(key, b"input")) == b"input"

@@ -17,6 +17,7 @@ from fieldops.central.store import LogStore
 from fieldops.deadline import Deadline
 from fieldops.edges.journal import SqliteJournal
 from fieldops.edges.keys import Ed25519Signer
+from fieldops.wire import ENROL_PAYLOAD_TYPE, StoreEnrol, StoreEnrolled, b64, encode, enveloped
 
 
 @dataclass
@@ -50,6 +51,13 @@ class LaptopLog:
 
     def bodies(self, after: int = 0) -> list[bytes]:
         return [body for _, body, _ in self.journal.raw(after, 100_000)]
+
+    def let_in(self, store: LogStore, code: str | None = None) -> StoreEnrolled:
+        """By a code, as on the wire."""
+        made = code or store.laptops.invite(60.0).code
+        request = StoreEnrol(v=1, store=store.id, code=made, public_key=b64(self.signer.public_key))
+        data = enveloped(ENROL_PAYLOAD_TYPE, encode(request), self.signer.laptop, self.signer.sign)
+        return store.laptops.enrol(data)
 
     def reopen(self, path: Path) -> LaptopLog:
         """The same laptop on another copy of its file."""
@@ -114,6 +122,18 @@ class Program:
         ready = json.loads(line)
         self.listen = f"127.0.0.1:{ready['port']}"
         return str(ready["url"])
+
+    def invite(self) -> str:
+        """As the store's owner does it, beside the running program."""
+        command = [sys.executable, "-m", "fieldops.central", "invite", "--data", str(self.data), "--label", "cart"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+        return str(json.loads(done.stdout)["code"])
+
+    def let_in(self, laptop: LaptopLog, clock: HandClock) -> None:
+        """A second process in this one: the database is shared."""
+        store = LogStore.open(self.data, clock)
+        laptop.let_in(store)
+        store.close()
 
     def kill(self) -> None:
         assert self.process is not None

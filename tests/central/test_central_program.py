@@ -30,7 +30,6 @@ from fieldops.wire import BATCH_LIMIT, b64
 def headers(laptop: Any) -> dict[str, str]:
     return {
         "Fieldops-Checkpoint": b64(laptop.journal.checkpoint().encode()),
-        "Fieldops-Key": b64(laptop.signer.public_key),
     }
 
 
@@ -42,9 +41,10 @@ def test_a_push_reaches_the_store_and_its_end_is_clean(
     program: Any, laptop: Any, clock: Any, deadline: Deadline, read_store: Callable[[Any], LogStore]
 ) -> None:
     url = program.start()
+    program.let_in(laptop, clock)
     laptop.write(*map(str, range(30)))
     attested: list[float] = []
-    store_of = HttpStore(url, laptop.signer.public_key, attested=attested.append)
+    store_of = HttpStore(url, laptop.signer, attested=attested.append)
     report = sync.push(laptop.journal, store_of, clock, deadline)
     assert (report.pushed, report.size) == (30, 30)
     assert attested
@@ -78,7 +78,7 @@ home, url, clock = Path(sys.argv[1]), sys.argv[2], SystemClock()
 signer = Ed25519Signer.load_or_create(home / "laptop.key")
 journal = SqliteJournal.open(home / "audit.db", lambda: signer, clock)
 sync.BATCH_ENTRIES = 3
-store = HttpStore(url, signer.public_key)
+store = HttpStore(url, signer)
 while sync.status(journal).queued:
     try:
         sync.push(journal, store, clock, Deadline.after(20, clock.monotonic), lambda _: print("batch", flush=True))
@@ -95,6 +95,7 @@ def test_every_entry_arrives_exactly_once_though_store_and_laptop_are_killed_whi
     (tmp_path / "home" / "laptop.key").write_bytes(laptop.signer.private_pem())
     laptop.write(*map(str, range(120)))
     url = program.start()
+    program.let_in(laptop, clock)
 
     def push() -> subprocess.Popen[str]:
         return subprocess.Popen(
@@ -131,11 +132,12 @@ def test_laptops_that_push_at_once_do_not_mix(
     url = program.start()
     laptops = [new_laptop(tmp_path / f"{number}.db") for number in range(4)]
     for number, laptop in enumerate(laptops):
+        program.let_in(laptop, clock)
         laptop.write(*(f"{number}-{entry}" for entry in range(40)))
     reports: list[sync.SyncReport] = []
 
     def push(laptop: Any) -> None:
-        reports.append(sync.push(laptop.journal, HttpStore(url, laptop.signer.public_key), clock, deadline))
+        reports.append(sync.push(laptop.journal, HttpStore(url, laptop.signer), clock, deadline))
 
     threads = [threading.Thread(target=push, args=(laptop,)) for laptop in laptops]
     for thread in threads:
@@ -166,7 +168,9 @@ def test_one_folder_has_one_store(program: Any, tmp_path: Path) -> None:
 
 def test_verify_answers_by_its_exit_code(program: Any, laptop: Any, clock: Any, deadline: Deadline) -> None:
     laptop.write("a")
-    sync.push(laptop.journal, HttpStore(program.start(), laptop.signer.public_key), clock, deadline)
+    url = program.start()
+    program.let_in(laptop, clock)
+    sync.push(laptop.journal, HttpStore(url, laptop.signer), clock, deadline)
     program.end()
 
     def verify() -> subprocess.CompletedProcess[str]:
@@ -183,7 +187,7 @@ def test_verify_answers_by_its_exit_code(program: Any, laptop: Any, clock: Any, 
     assert (bad.returncode, json.loads(bad.stdout)["ok"]) == (7, False)
 
 
-def test_what_the_program_answers_to_what_is_no_push(program: Any, laptop: Any) -> None:
+def test_what_the_program_answers_to_what_is_no_push(program: Any, laptop: Any, clock: Any) -> None:
     laptop.write("a")
     [body] = laptop.bodies()
     good = headers(laptop)
@@ -193,10 +197,12 @@ def test_what_the_program_answers_to_what_is_no_push(program: Any, laptop: Any) 
         ("POST", f"{path}/entries?from=1", b"", good, 422, "malformed"),
         ("POST", f"{path}/entries", line, good, 422, "malformed"),
         ("POST", f"{path}/entries?from=-1", line, good, 422, "malformed"),
-        ("POST", f"{path}/entries?from=1", line, {}, 403, "unknown_laptop"),
-        ("POST", f"{path}/entries?from=1", line, {**good, "Fieldops-Key": "!"}, 422, "malformed"),
-        ("POST", f"{path}/entries?from=1", line, {**good, "Fieldops-Key": b64(bytes(32))}, 403, "wrong_key"),
-        ("POST", f"{path}/entries?from=1", line, {"Fieldops-Checkpoint": good["Fieldops-Checkpoint"]}, 403, "unknown_laptop"),
+        ("POST", f"{path}/entries?from=1", line, {}, 422, "malformed"),
+        ("POST", f"{path}/entries?from=1", line, {"Fieldops-Checkpoint": "!"}, 422, "malformed"),
+        ("POST", f"/v1/logs/{'x' * 52}/1/entries?from=1", line, good, 403, "not_enrolled"),
+        ("POST", "/v1/enrol", b"{}", {}, 422, "malformed"),
+        ("POST", "/v1/telemetry", b"{}", {}, 403, "not_enrolled"),
+        ("POST", "/v1/telemetry", b"{}", {"Fieldops-Laptop": laptop.signer.laptop}, 422, "malformed"),
         ("POST", f"{path}/entries?from=1", line, {**good, "Content-Encoding": "gzip"}, 422, "malformed"),
         ("POST", f"{path}/entries?from=1", line, {**good, "Content-Encoding": "br"}, 422, "malformed"),
         ("POST", f"{path}/entries?from=1", gzip.compress(line)[:-4], {**good, "Content-Encoding": "gzip"}, 422, "malformed"),
@@ -215,6 +221,7 @@ def test_what_the_program_answers_to_what_is_no_push(program: Any, laptop: Any) 
         ("DELETE", f"{path}/entries", b"", {}, 405, "not_found"),
     ]
     with httpx.Client(base_url=program.start(), timeout=20) as client:
+        program.let_in(laptop, clock)
         for method, where, data, sent, status, reason in cases:
             answer = client.request(method, where, content=data, headers=sent)
             assert (answer.status_code, answer.json().get("reason", "")) == (status, reason), (where, answer.text)
@@ -229,8 +236,9 @@ def test_the_page_shows_logs_entries_and_incidents_and_runs_nothing(
     program: Any, laptop: Any, clock: Any, deadline: Deadline
 ) -> None:
     url = program.start()
+    program.let_in(laptop, clock)
     laptop.journal.append(Draft(actor="local:<script>alert(1)</script>", phase="note", act='"><img src=x>'))
-    sync.push(laptop.journal, HttpStore(url, laptop.signer.public_key), clock, deadline)
+    sync.push(laptop.journal, HttpStore(url, laptop.signer), clock, deadline)
     page = httpx.get(url + "/")
     assert page.status_code == 200
     assert "<script" not in page.text
@@ -240,8 +248,9 @@ def test_the_page_shows_logs_entries_and_incidents_and_runs_nothing(
     assert "default-src 'none'" in page.headers["content-security-policy"]
 
 
-def test_a_fork_comes_back_as_a_failed_check(program: Any, laptop: Any, deadline: Deadline) -> None:
-    store = HttpStore(program.start(), laptop.signer.public_key)
+def test_a_fork_comes_back_as_a_failed_check(program: Any, laptop: Any, clock: Any, deadline: Deadline) -> None:
+    store = HttpStore(program.start(), laptop.signer)
+    program.let_in(laptop, clock)
     laptop.write("a", "b")
     log = laptop.journal.log
     with pytest.raises(CheckFailed) as gap:
@@ -304,7 +313,7 @@ OTHER_KEY = json.dumps({"store": "a" * 52, "public_key": b64(bytes(32)), "time":
 )
 def test_whatever_answers_instead_of_a_store_is_a_store_fault(laptop: Any, deadline: Deadline, reply: bytes, reason: str) -> None:
     with answering(reply) as url, pytest.raises(StoreFault) as refused:
-        HttpStore(url, laptop.signer.public_key).identity(deadline)
+        HttpStore(url, laptop.signer).identity(deadline)
     assert (refused.value.reason, refused.value.exit_code) == (reason, 9)
     assert refused.value.next_step
 
@@ -315,7 +324,7 @@ def test_whatever_answers_instead_of_a_store_is_a_store_fault(laptop: Any, deadl
 )
 def test_an_address_that_leads_nowhere_is_a_store_fault(laptop: Any, deadline: Deadline, url: str, reason: str) -> None:
     with pytest.raises(StoreFault) as refused:
-        HttpStore(url, laptop.signer.public_key).identity(deadline)
+        HttpStore(url, laptop.signer).identity(deadline)
     assert refused.value.exit_code == 9
     assert refused.value.reason in {reason, "unreachable"}
 
@@ -324,7 +333,7 @@ def test_a_store_that_says_nothing_costs_no_more_than_the_deadline(laptop: Any, 
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
         with pytest.raises(StoreFault) as refused:
-            HttpStore(url, laptop.signer.public_key).identity(Deadline.after(0.2, clock.monotonic))
+            HttpStore(url, laptop.signer).identity(Deadline.after(0.2, clock.monotonic))
         assert refused.value.reason == "timeout"
 
 
@@ -332,4 +341,4 @@ def test_a_cancelled_sync_is_cancelled(laptop: Any, clock: Any) -> None:
     token = CancelToken()
     token.cancel()
     with pytest.raises(Cancelled):
-        HttpStore("http://127.0.0.1:1", laptop.signer.public_key).identity(Deadline.after(5, clock.monotonic, token))
+        HttpStore("http://127.0.0.1:1", laptop.signer).identity(Deadline.after(5, clock.monotonic, token))

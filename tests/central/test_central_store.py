@@ -21,9 +21,11 @@ from fieldops.wire import BATCH_ENTRIES, ENTRY_LIMIT, PushReply, unb64
 
 
 def push(store: LogStore, laptop: Any, first: int, last: int) -> PushReply:
-    """Entries first..last with the checkpoint over 1..last."""
+    """Entries first..last with the checkpoint over 1..last; the laptop is let in at its first."""
+    if store.laptops.standing(laptop.signer.laptop) is None:
+        laptop.let_in(store)
     bodies = laptop.bodies(first - 1)[: last - first + 1]
-    return store.push(laptop.journal.log, first, bodies, laptop.journal.checkpoint_at(last), laptop.signer.public_key)
+    return store.push(laptop.journal.log, first, bodies, laptop.journal.checkpoint_at(last))
 
 
 def test_what_was_pushed_is_there_byte_for_byte_with_a_receipt_that_verifies(store: LogStore, laptop: Any) -> None:
@@ -172,7 +174,8 @@ def signed(signer: Ed25519Signer, log: str, bodies: list[bytes]) -> str:
 )
 def test_an_entry_this_version_cannot_read_is_kept_not_refused(store: LogStore, laptop: Any, body: bytes) -> None:
     log = laptop.journal.log
-    store.push(log, 1, [body], signed(laptop.signer, log, [body]), laptop.signer.public_key)
+    laptop.let_in(store)
+    store.push(log, 1, [body], signed(laptop.signer, log, [body]))
     assert store.entries(log) == [body]
     assert store.newest(1)[0].act is None
 
@@ -181,7 +184,8 @@ def test_an_entry_under_another_number_than_its_own_is_kept_and_an_incident(stor
     laptop.write("a", "b")
     bodies = laptop.bodies()[::-1]
     log = laptop.journal.log
-    store.push(log, 1, bodies, signed(laptop.signer, log, bodies), laptop.signer.public_key)
+    laptop.let_in(store)
+    store.push(log, 1, bodies, signed(laptop.signer, log, bodies))
     assert [(found.kind, found.seq) for found in store.incidents()] == [("misnumbered", 2), ("misnumbered", 1)]
 
 
@@ -191,8 +195,7 @@ def refusals() -> list[Any]:
         pytest.param(lambda a: {**a, "signed": "no note"}, "malformed", id="no note"),
         pytest.param(lambda a: {**a, "signed": a["signed"].replace("\n2\n", "\n3\n")}, "bad_signature", id="changed note"),
         pytest.param(lambda a: {**a, "signed": signed(other, a["log"], a["bodies"])}, "bad_signature", id="another's signature"),
-        pytest.param(lambda a: {**a, "key": other.public_key}, "wrong_key", id="another's key"),
-        pytest.param(lambda a: {**a, "key": None}, "unknown_laptop", id="no key"),
+        pytest.param(lambda a: {**a, "log": note.origin(other.laptop, 1)}, "not_enrolled", id="a laptop that was never let in"),
         pytest.param(lambda a: {**a, "bodies": a["bodies"][:1]}, "wrong_checkpoint", id="too few entries"),
         pytest.param(lambda a: {**a, "bodies": [a["bodies"][0], b"{}"]}, "wrong_root", id="another entry"),
         pytest.param(lambda a: {**a, "bodies": []}, "malformed", id="nothing"),
@@ -213,20 +216,13 @@ def test_a_push_that_proves_nothing_is_refused_and_leaves_nothing(store: LogStor
         "first": 1,
         "bodies": laptop.bodies(),
         "signed": laptop.journal.checkpoint(),
-        "key": laptop.signer.public_key,
     }
+    laptop.let_in(store)
     with pytest.raises(StoreFault) as refused:
         store.push(**change(good))
     assert refused.value.reason == reason
     assert (store.logs(), store.newest(), store.incidents()) == ([], [], [])
     assert store.push(**good).accepted == 2
-
-
-def test_the_key_is_needed_once(store: LogStore, laptop: Any) -> None:
-    laptop.write("a", "b")
-    push(store, laptop, 1, 1)
-    reply = store.push(laptop.journal.log, 2, laptop.bodies(1), laptop.journal.checkpoint(), None)
-    assert reply.accepted == 1
 
 
 def test_the_stores_identity_stays_over_restarts(tmp_path: Path, clock: Any) -> None:

@@ -15,7 +15,7 @@ from fieldops.deadline import Deadline
 from fieldops.errors import CheckFailed, StoreFault
 from fieldops.operations import sync, trail
 from fieldops.ports import Head, Progress, Receipt, StoreIdentity
-from fieldops.wire import unb64
+from fieldops.wire import TelemetryPart, TelemetryReply, unb64
 
 
 @dataclass
@@ -42,18 +42,20 @@ class NearStore:
             raise StoreFault("413", reason="too_large", next_step="")
         if fault == "before":
             raise StoreFault("gone", reason="unreachable", next_step="")
-        reply = self.store.push(log, first, bodies, checkpoint, self.key)
+        reply = self.store.push(log, first, bodies, checkpoint)
         self.sent.append(len(bodies))
         if fault == "after":
             raise StoreFault("gone", reason="unreachable", next_step="")
         return Receipt(first + len(bodies) - 1, reply.root, reply.receipt, reply.accepted, reply.duplicate)
 
-    key: bytes | None = None
+    def bring(self, parts: list[TelemetryPart], deadline: Deadline) -> TelemetryReply:
+        raise AssertionError("no telemetry in these tests")
 
 
 @pytest.fixture
 def near(store: LogStore, laptop: Any) -> NearStore:
-    return NearStore(store, key=laptop.signer.public_key)
+    laptop.let_in(store)
+    return NearStore(store)
 
 
 def test_what_is_queued_is_told_without_asking_anybody(laptop: Any, near: NearStore, clock: Any, deadline: Deadline) -> None:
@@ -138,10 +140,10 @@ def test_a_store_put_back_from_a_backup_gets_everything_again(
     shutil.copytree(tmp_path / "store", tmp_path / "backup")
     later = LogStore.open(tmp_path / "store", clock)
     laptop.write("c", "d", "e")
-    sync.push(laptop.journal, NearStore(later, key=near.key), clock, deadline)
+    sync.push(laptop.journal, NearStore(later), clock, deadline)
     later.close()
     restored = LogStore.open(tmp_path / "backup", clock)
-    report = sync.push(laptop.journal, NearStore(restored, key=near.key), clock, deadline)
+    report = sync.push(laptop.journal, NearStore(restored), clock, deadline)
     assert (report.pushed, report.size, report.lost) == (3, 5, 3)
     assert restored.entries(laptop.journal.log) == laptop.bodies()
     restored.close()
@@ -201,7 +203,8 @@ def test_moving_to_another_store_sends_everything_there(
     laptop.write("a", "b")
     sync.push(laptop.journal, near, clock, deadline)
     other = LogStore.open(tmp_path / "other", clock)
-    report = sync.push(laptop.journal, NearStore(other, key=near.key), clock, deadline)
+    laptop.let_in(other)
+    report = sync.push(laptop.journal, NearStore(other), clock, deadline)
     assert (report.pushed, report.lost) == (2, 0)
     assert len(trail.verify(laptop.journal).witnesses) == 2
     other.close()
