@@ -16,7 +16,7 @@ _KEYS: dict[str, dict[str, type]] = {
     "infer": {"port": int},
     "storage": {"quota_bytes": int},
     "sensors": {"root": str},
-    "runtime": {"folder": str, "unload_first": bool},
+    "runtime": {"folder": str, "unload_first": bool, "together": int},
     "validation": {"latency_samples": int, "probation_s": int, "self_check_s": int},
     "telemetry": {"every_s": int},
     "foreign": {"model": str, "file": str},
@@ -40,6 +40,7 @@ class AgentConfig:
     sensors_root: Path = Path("/sys")
     runtime: Path | None = None
     unload_first: bool = False  # always make way for a candidate; where memory is short it is done anyway
+    together: int = 32  # requests of several programs that may be run as one batch; 1: each alone
     latency_samples: int = 64
     probation_s: int = 4 * 3600
     self_check_s: int = 600
@@ -117,6 +118,7 @@ def parse(text: str, file: str) -> AgentConfig:
         sensors_root=Path(document.get("sensors", {}).get("root", "/sys")),
         runtime=Path(runtime) if runtime else None,
         unload_first=document.get("runtime", {}).get("unload_first", False),
+        together=max(1, document.get("runtime", {}).get("together", 32)),
         latency_samples=max(64, validation.get("latency_samples", 64)),
         probation_s=validation.get("probation_s", 4 * 3600),
         self_check_s=validation.get("self_check_s", 600),

@@ -11,9 +11,9 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from msgspec import Struct
 
 from fieldops.agent.frames import Header
+from fieldops.agent.requests import NAMES, Request, named
 from fieldops.bench import CPU
 from fieldops.bundles.golden import Golden, decode_golden
 from fieldops.bundles.manifest import Manifest
@@ -22,11 +22,13 @@ from fieldops.drift.calibration import fit_temperature
 from fieldops.drift.sketch import Reference
 from fieldops.edges.onnx import (
     Answer,
-    Array,
+    Asked,
     Cascade,
     Observer,
     Tensors,
     evaluate_golden,
+    infer_joined,
+    joins,
     latencies,
     made_up_inputs,
     measure,
@@ -34,98 +36,11 @@ from fieldops.edges.onnx import (
     runtime_key,
     single_rows,
 )
-from fieldops.errors import DeviceCannot, UsageFault
+from fieldops.errors import DeviceCannot, FieldopsError, UsageFault
 from fieldops.tiers import Refusal
 from fieldops.wire import encode
 
 LOW_CONFIDENCE = 0.6  # of the whole cascade's answer
-
-_FIND = {"FP16": "float16", "FP32": "float32", "FP64": "float64", "BOOL": "bool"}
-_TYPES = _FIND | {f"{sign}INT{bits}": f"{sign.lower()}int{bits}" for sign in ("", "U") for bits in (8, 16, 32, 64)}
-_NAMES = {dtype: name for name, dtype in _TYPES.items()}
-
-
-class _Parameters(Struct, frozen=True):
-    """Of the protocol's binary extension."""
-
-    binary_data_size: int | None = None  # of an input: so many bytes of the tail, little-endian
-    binary_data: bool | None = None  # of an output: wanted so
-    binary_data_output: bool = False  # of the request: every output wanted so
-
-
-class _Input(Struct, frozen=True):
-    name: str
-    shape: list[int]
-    datatype: str
-    data: Any = None  # flat or nested, as the protocol allows; None: in the tail
-    parameters: _Parameters = _Parameters()
-
-
-class _Output(Struct, frozen=True):
-    name: str
-    parameters: _Parameters = _Parameters()
-
-
-class _Request(Struct, frozen=True):
-    inputs: list[_Input]
-    id: str = ""
-    outputs: list[_Output] = []  # none named: all
-    parameters: _Parameters = _Parameters()
-
-
-def _bad(message: str) -> UsageFault:
-    return UsageFault(message, reason="bad_input", next_step="send tensors as the model's metadata describes them")
-
-
-def _decoded(body: bytes, json_bytes: int | None) -> tuple[_Request, bytes]:
-    """(the request, the tail that holds binary tensors). json_bytes None: there is no tail."""
-    size = len(body) if json_bytes is None else json_bytes
-    if not 0 <= size <= len(body):
-        raise _bad(f"a header of {size} bytes in a body of {len(body)}")
-    try:
-        return decoder(_Request).decode(body[:size]), body[size:]
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        raise _bad(f"no inference request: {error}") from error
-
-
-def _tensors(request: _Request, manifest: Manifest, tail: bytes = b"") -> Tensors:
-    made: Tensors = {}
-    for tensor in request.inputs:
-        dtype = _TYPES.get(tensor.datatype)
-        if dtype is None:
-            raise _bad(f"datatype {tensor.datatype!r} of {tensor.name} is not known")
-        size = tensor.parameters.binary_data_size
-        if size is not None and not 0 <= size <= len(tail):
-            raise _bad(f"input {tensor.name} of {size} bytes; {len(tail)} are left")
-        try:
-            if size is None:
-                made[tensor.name] = np.asarray(tensor.data, dtype=dtype).reshape(tensor.shape)
-            else:
-                made[tensor.name] = (
-                    np.frombuffer(tail[:size], np.dtype(dtype).newbyteorder("<")).astype(dtype).reshape(tensor.shape)
-                )
-                tail = tail[size:]
-        except (ValueError, TypeError, OverflowError) as error:
-            raise _bad(f"input {tensor.name}: {error}") from error
-    for wanted in manifest.inputs:
-        got = made.get(wanted.name)
-        if got is None:
-            raise _bad(f"input {wanted.name} is missing")
-        if got.ndim != len(wanted.shape) or any(
-            size not in (-1, have) for size, have in zip(wanted.shape, got.shape, strict=True)
-        ):
-            raise _bad(f"input {wanted.name} has shape {list(got.shape)}; the model takes {wanted.shape}")
-        if 0 in got.shape:
-            raise _bad(f"input {wanted.name} is empty")
-    return made
-
-
-def _described(name: str, value: Array) -> dict[str, Any]:
-    return {"name": name, "datatype": _NAMES.get(str(value.dtype), "FP32"), "shape": list(value.shape)}
-
-
-def _named(name: str, value: Array) -> dict[str, Any]:
-    return {**_described(name, value), "data": value.ravel().tolist()}
 
 
 class Loaded:
@@ -151,6 +66,7 @@ class Loaded:
         self.rss_before = rss_before
         self._declared = manifest
         self._cascade = self._fresh()
+        self.joins = joins(self._cascade)
         self.load_ms = (time.perf_counter() - start) * 1000
         self._golden: Golden | None = None
         self._golden_of: tuple[Path, int, int] | None = None
@@ -193,18 +109,58 @@ class Loaded:
     def infer(
         self, body: bytes, deadline_s: float | None, refusal: Refusal, json_bytes: int | None = None, *, keep: bool = False
     ) -> tuple[Header, bytes]:
+        """One request. deadline_s: seconds from now until its caller no longer waits. Raises UsageFault, DeviceCannot."""
         start = time.perf_counter()
-        request, tail = _decoded(body, json_bytes)
-        inputs = _tensors(request, self.manifest, tail)
-        wanted = {output.name: output for output in request.outputs}
-        for name in wanted.keys() - {output.name for output in self.manifest.outputs}:
-            raise _bad(f"there is no output {name}")
+        request = Request.of(body, json_bytes, self.manifest)
         asked = time.perf_counter()
-        answer = self._cascade.infer(inputs, deadline_s=deadline_s, refusal=refusal)
-        model_ms = (time.perf_counter() - asked) * 1000
+        answer = self._cascade.infer(request.inputs, deadline_s=deadline_s, refusal=refusal)
+        return self._reply(request, answer, start, (time.perf_counter() - asked) * 1000, 1, keep=keep)
+
+    def infer_many(self, each: list[Header], body: bytes) -> list[tuple[Header, bytes] | FieldopsError]:
+        """Requests that waited together: run as one where they fit together, each answered or refused for itself.
+
+        each: `bytes` of the body that are its own, and what `infer` takes.
+        """
+        start = time.perf_counter()
+        found: dict[int, tuple[Header, bytes] | FieldopsError] = {}
+        alike: dict[Any, list[tuple[int, Request]]] = {}
+        for index, header in enumerate(each):
+            mine, body = body[: header["bytes"]], body[header["bytes"] :]
+            try:
+                request = Request.of(mine, header.get("json_bytes"), self.manifest)
+            except UsageFault as error:
+                found[index] = error
+                continue
+            alike.setdefault(request.form or index, []).append((index, request))
+        for group in alike.values():
+            found |= self._together(start, group, each)
+        return [found[index] for index in range(len(each))]
+
+    def _together(
+        self, start: float, group: list[tuple[int, Request]], each: list[Header]
+    ) -> dict[int, tuple[Header, bytes] | FieldopsError]:
+        asked = [
+            Asked(request.inputs, start + each[index]["deadline_s"], each[index].get("refusal", "")) for index, request in group
+        ]
+        begun = time.perf_counter()
+        answers = infer_joined(self._cascade, asked)
+        model_ms = (time.perf_counter() - begun) * 1000
+        found: dict[int, tuple[Header, bytes] | FieldopsError] = {}
+        for (index, request), answer in zip(group, answers, strict=True):
+            keep = bool(each[index].get("keep"))
+            found[index] = (
+                answer
+                if isinstance(answer, FieldopsError)
+                else self._reply(request, answer, start, model_ms, len(group), keep=keep)
+            )
+        return found
+
+    def _reply(
+        self, request: Request, answer: Answer, start: float, model_ms: float, batch: int, *, keep: bool
+    ) -> tuple[Header, bytes]:
         if self._observer is not None:
-            self._observer.add(inputs, answer.outputs)
-        outputs, binary = self._said(answer.outputs, request, wanted)
+            self._observer.add(request.inputs, answer.outputs)
+        outputs, binary = request.answered(answer.outputs)
         reply = {
             "model_name": self.manifest.model,
             "model_version": self.manifest.version,
@@ -216,6 +172,7 @@ class Loaded:
                 "version": self.manifest.version if not self._foreign else "foreign",
                 "confidence": answer.confidence,
                 "tier_ms": answer.tier_ms,
+                "batch": batch,
                 "total_ms": (time.perf_counter() - start) * 1000,
             },
         }
@@ -223,23 +180,7 @@ class Loaded:
         text = msgspec.json.encode(reply)
         if binary:
             said["json_bytes"] = len(text)
-        return (said | self._worth_keeping(inputs, answer) if keep else said), text + binary
-
-    def _said(self, found: Tensors, request: _Request, wanted: dict[str, _Output]) -> tuple[list[dict[str, Any]], bytes]:
-        """The outputs as JSON, and the bytes of those that were wanted as binary."""
-        described: list[dict[str, Any]] = []
-        parts: list[bytes] = []
-        for name, value in found.items():
-            if wanted and name not in wanted:
-                continue
-            asked = wanted[name].parameters.binary_data if name in wanted else None
-            if not (request.parameters.binary_data_output if asked is None else asked):
-                described.append(_named(name, value))
-                continue
-            data = value.astype(value.dtype.newbyteorder("<"), copy=False).tobytes()
-            parts.append(data)
-            described.append({**_described(name, value), "parameters": {"binary_data_size": len(data)}})
-        return described, b"".join(parts)
+        return (said | self._worth_keeping(request.inputs, answer) if keep else said), text + binary
 
     def _worth_keeping(self, inputs: Tensors, answer: Answer) -> Header:
         """What the agent keeps a request by; nothing for one of several rows."""
@@ -251,9 +192,13 @@ class Loaded:
         reason = "out_of_range" if strange else "low_confidence" if unsure else ""
         return {"label": int(first[0].argmax()), "unusual": reason}
 
+    def as_json(self, body: bytes, json_bytes: int) -> bytes:
+        """A request with binary tensors as one without. Raises UsageFault."""
+        return Request.of(body, json_bytes, self.manifest).as_json()
+
     def fit(self, bodies: list[bytes], labels: list[int]) -> dict[str, Any]:
         """A temperature for each tier over its graph's own answers. Raises UsageFault (too_few_labels)."""
-        parsed = [_tensors(decoder(_Request).decode(body), self.manifest) for body in bodies]
+        parsed = [Request.of(body, None, self.manifest).inputs for body in bodies]
         inputs = {name: np.concatenate([each[name] for each in parsed]) for name in parsed[0]} if parsed else {}
         known = np.asarray(labels, np.int64)
         fits: dict[str, Any] = {}
@@ -302,7 +247,7 @@ class Loaded:
     def requests(self, n: int) -> list[bytes]:
         """Bodies of requests as a program would send them, one golden row each."""
         rows = islice(cycle(single_rows(self._inputs())), n)
-        return [msgspec.json.encode({"inputs": [_named(name, value) for name, value in row.items()]}) for row in rows]
+        return [msgspec.json.encode({"inputs": [named(name, value) for name, value in row.items()]}) for row in rows]
 
     def measure(self, samples: int, warmup: int) -> Header:
         measured = measure(self._fresh, self._inputs(), samples=samples, warmup=warmup)
@@ -326,7 +271,7 @@ class Loaded:
         """GET /v2/models/{m}, as the protocol describes a model."""
 
         def described(tensors: list[Any]) -> list[dict[str, Any]]:
-            return [{"name": t.name, "datatype": _NAMES.get(t.dtype, t.dtype), "shape": t.shape} for t in tensors]
+            return [{"name": t.name, "datatype": NAMES.get(t.dtype, t.dtype), "shape": t.shape} for t in tensors]
 
         return msgspec.json.encode(
             {

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from fieldops.agent.home import AgentHome
-from fieldops.agent.serving import Served
+from fieldops.agent.serving import TOGETHER, Served
 from fieldops.agent.settings import settings_of, tuning_of
 from fieldops.agent.workers import Load, Worker
 from fieldops.bench import CPU
@@ -23,12 +23,18 @@ class Models:
     """Lives on the event loop; `group` runs one watcher a model."""
 
     def __init__(
-        self, home: AgentHome, registry: Registry, group: asyncio.TaskGroup, on_crash: Callable[[str, str], None]
+        self,
+        home: AgentHome,
+        registry: Registry,
+        group: asyncio.TaskGroup,
+        on_crash: Callable[[str, str], None],
+        together: int = TOGETHER,
     ) -> None:
         self._home = home
         self._registry = registry
         self._group = group
         self._on_crash = on_crash
+        self._together = together
         self._served: dict[str, Served] = {}
         self._watchers: list[asyncio.Task[None]] = []
 
@@ -41,7 +47,7 @@ class Models:
     def served(self, model: str) -> Served:
         """The model's place, made when there is none yet."""
         if model not in self._served:
-            served = Served(model, self._on_crash)
+            served = Served(model, self._on_crash, self._together)
             self._served[model] = served
             self._watchers.append(self._group.create_task(served.run()))
         return self._served[model]

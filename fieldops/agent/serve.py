@@ -96,7 +96,7 @@ async def _device(
     def crashed(model: str, version: str) -> None:
         told["health"].crashed(model, version)
 
-    models = Models(home, registry, group, crashed)
+    models = Models(home, registry, group, crashed, config.together)
     device = Device(
         home=home,
         config=config,

@@ -16,11 +16,13 @@ import msgspec
 
 from fieldops.agent.figures import Figures
 from fieldops.agent.frames import Header
+from fieldops.agent.line import LEAST_S, Line, NeverAsked, Waiting
 from fieldops.agent.workers import Load, Worker, WorkerGone, WorkerSaid
 from fieldops.bench import CPU
 from fieldops.bundles.manifest import Rule
 from fieldops.tiers import Allowance
 
+TOGETHER = 32
 DRAIN_S = 10.0  # longest that a switched-out worker may finish what it began
 BACK_OFF_S = (0.0, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 LONG_S = 1.0  # a pause that no request waits through
@@ -46,6 +48,7 @@ class _Seat:
     """A worker in service and how many requests are inside it."""
 
     worker: Worker
+    line: Line
     inside: int = 0
     left: asyncio.Event = field(default_factory=asyncio.Event)  # somebody went out
 
@@ -54,14 +57,16 @@ class _Seat:
         self.left.set()
 
 
-OnAnswer = Callable[["Served", bytes, Header], None]  # the request and the worker's header; must not block
+# The request, how much of it is JSON where binary tensors follow, and the worker's header; must not block.
+OnAnswer = Callable[["Served", bytes, int | None, Header], None]
 
 
 class Served:
     """Lives on the event loop, beside its own `run`. on_crash: told each time the worker ended by itself."""
 
-    def __init__(self, model: str, on_crash: Callable[[str, str], None]) -> None:
+    def __init__(self, model: str, on_crash: Callable[[str, str], None], together: int = TOGETHER) -> None:
         self.model = model
+        self._together = together  # requests that may be run as one; 1: each alone
         self.figures = Figures()
         self.rule: Rule | None = None
         self.version = ""
@@ -90,7 +95,7 @@ class Served:
         self._load = worker.load if worker else None
         self.rule, self.version, self.crashes, self._crashed_at = rule, version, 0, None
         self.figures.restart()
-        self._sit(_Seat(worker) if worker else None)
+        self._sit(self._at(worker) if worker else None)
         if before is None or before.worker is worker:
             return
         with contextlib.suppress(TimeoutError):
@@ -134,18 +139,15 @@ class Served:
     async def _answer(self, body: bytes, until: float, json_bytes: int | None) -> tuple[Answered, float | None]:
         """The worker's answer with its milliseconds, from one of two tries, else the rule's."""
         loop = asyncio.get_running_loop()
-        for _ in range(2):
-            seat = self._seat
-            if seat is None:
-                break
-            left = max(0.001, until - loop.time())
+        until = max(until, loop.time() + LEAST_S)
+        tries = 0
+        while (seat := self._seat) is not None and tries < 2 and loop.time() < until:
             seat.inside += 1
             try:
                 refusal = msgspec.structs.replace(self.allowance, queued=seat.inside - 1).refusal
-                asked: Header = {"op": "infer", "deadline_s": left, "refusal": refusal, "json_bytes": json_bytes}
-                answer, data = await seat.worker.call({**asked, "keep": self.keeps}, body, within_s=left)
-                if json_bytes is None:  # what is kept is read by people
-                    self.on_answer(self, body, answer)
+                asked = Waiting(body, json_bytes, until, refusal, self.keeps, alone=tries > 0)
+                answer, data = await seat.line.ask(asked)
+                self.on_answer(self, body, json_bytes, answer)
                 found = Answered(
                     data,
                     str(answer["route"]),
@@ -157,7 +159,10 @@ class Served:
                 return found, float(answer["ms"])
             except TimeoutError:
                 break  # the worker is well but busy for longer than this request may wait
+            except NeverAsked:
+                await self._other(seat, until)
             except WorkerGone:
+                tries += 1
                 await self._other(seat, until)
             finally:
                 seat.leave()
@@ -172,6 +177,9 @@ class Served:
             async with asyncio.timeout_at(until):
                 while self._seat is dead:
                     await self._changed.wait()
+
+    def _at(self, worker: Worker) -> _Seat:
+        return _Seat(worker, Line(worker, self._together))
 
     def _sit(self, seat: _Seat | None) -> None:
         self._seat = seat
@@ -201,7 +209,7 @@ class Served:
             except (WorkerGone, WorkerSaid):
                 continue
             if self._seat is dead and self._load is load:
-                self._sit(_Seat(worker))
+                self._sit(self._at(worker))
             else:
                 await worker.stop()
             return
@@ -216,7 +224,7 @@ class Served:
         return BACK_OFF_S[min(self.crashes, len(BACK_OFF_S)) - 1]
 
 
-def _unwatched(_: Served, __: bytes, ___: Header) -> None:
+def _unwatched(*_: object) -> None:
     """Until somebody listens."""
 
 

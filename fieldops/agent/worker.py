@@ -62,6 +62,10 @@ def _kind(error: FieldopsError) -> str:
             return "load"
 
 
+def refusal(error: FieldopsError) -> Header:
+    return {"ok": False, "kind": _kind(error), "reason": error.reason, "message": error.message}
+
+
 class _Bundle:
     """What is loaded here, and the operations on it."""
 
@@ -69,6 +73,8 @@ class _Bundle:
         self._operations: dict[str, Callable[[Header, bytes], Reply]] = {
             "load": self._load,
             "infer": self._infer,
+            "infer_many": self._infer_many,
+            "as_json": self._as_json,
             "tune": self._tune,
             "seal": self._seal,
             "unseal": self._unseal,
@@ -91,7 +97,7 @@ class _Bundle:
         try:
             reply, data = operation(header, body)
         except FieldopsError as error:
-            return {"ok": False, "kind": _kind(error), "reason": error.reason, "message": error.message}, b""
+            return refusal(error), b""
         except MemoryError:
             return {"ok": False, "kind": "check", "reason": "memory", "message": "not enough memory"}, b""
         return {**reply, "ok": True}, data
@@ -114,7 +120,7 @@ class _Bundle:
             provider=str(header.get("provider", CPU)),
         )
         self._tune(header, b"")
-        return {"load_ms": self._loaded.load_ms, "provider_fault": self._loaded.provider_fault}, b""
+        return {"load_ms": self._loaded.load_ms, "provider_fault": self._loaded.provider_fault, "joins": self._loaded.joins}, b""
 
     def _tune(self, header: Header, _: bytes) -> Reply:
         self._loaded.tune(header.get("temperatures") or {}, header.get("threshold"))
@@ -124,6 +130,16 @@ class _Bundle:
         how = (header.get("deadline_s"), header.get("refusal", ""), header.get("json_bytes"))
         reply: Reply = self._loaded.infer(body, *how, keep=bool(header.get("keep")))
         return reply
+
+    def _infer_many(self, header: Header, body: bytes) -> Reply:
+        replies = [
+            (refusal(answer), b"") if isinstance(answer, FieldopsError) else ({**answer[0], "ok": True}, answer[1])
+            for answer in self._loaded.infer_many(header["each"], body)
+        ]
+        return {"each": [{**said, "bytes": len(data)} for said, data in replies]}, b"".join(data for _, data in replies)
+
+    def _as_json(self, header: Header, body: bytes) -> Reply:
+        return {}, self._loaded.as_json(body, header["json_bytes"])
 
     def _seal(self, header: Header, body: bytes) -> Reply:
         from fieldops.agent.sealing import seal

@@ -78,6 +78,8 @@ class Worker:
         self._process = process
         self._turn = asyncio.Lock()
         self._broken = False
+        self.joins = False  # may requests be run together in it
+        self.took_s = 0.0  # from asking to answer, of the last exchange
         self.provider_fault = ""  # why the CPU's provider is used instead of the load's; "": the load's is
 
     @classmethod
@@ -110,7 +112,7 @@ class Worker:
         worker = cls(load, process)
         try:
             said, _ = await worker.call(load.header(), within_s=START_S)
-            worker.provider_fault = str(said.get("provider_fault", ""))
+            worker.provider_fault, worker.joins = str(said.get("provider_fault", "")), bool(said.get("joins"))
         except TimeoutError as error:
             worker.kill()
             raise WorkerGone("it did not load in time") from error
@@ -150,13 +152,13 @@ class Worker:
     async def _exchange(self, message: bytes, hang_s: float) -> tuple[Header, bytes]:
         if not self.alive or self._process.stdin is None or self._process.stdout is None:
             raise WorkerGone("it ended before")
-        finished = False
+        finished, started = False, asyncio.get_running_loop().time()
         try:
             async with asyncio.timeout(hang_s):
                 self._process.stdin.write(message)
                 await self._process.stdin.drain()
                 answer = await receive(self._process.stdout)
-            finished = True
+            finished, self.took_s = True, asyncio.get_running_loop().time() - started
         except TimeoutError as error:
             raise WorkerGone("it did not answer in time") from error
         except (PipeBroken, ConnectionError, RuntimeError) as error:  # RuntimeError: write after the transport closed

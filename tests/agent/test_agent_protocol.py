@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from tritonclient import http as triton
 from tritonclient.utils import InferenceServerException
 
-from tests.agent.conftest import Agent, request_of
+from tests.agent.conftest import Agent, Laptop, request_of, within
 
 LENGTH = "Inference-Header-Content-Length"
 
@@ -59,3 +60,24 @@ def test_binary_bodies_that_do_not_add_up_are_the_callers_fault(
         headers = {LENGTH: length or str(len(text))}
         assert client.post("/v2/models/digits/infer", content=text + bytes(256), headers=headers).status_code == 400
         assert client.post("/v2/models/digits/infer", json=request_of(images[0][0])).status_code == 200
+
+
+def test_a_strange_input_sent_in_binary_is_kept_and_read_back_like_one_in_json(
+    served: Agent, make_laptop: Callable[..., Laptop]
+) -> None:
+    laptop = make_laptop()
+    laptop.enrol(served)
+    bright = np.random.default_rng(4).uniform(0, 60, (1, 64)).astype(np.float32)  # brighter than any pixel at release
+    given, asked = wanted(bright, binary=True)
+    deadline = within()
+    with (
+        triton.InferenceServerClient(f"127.0.0.1:{served.ready['infer_port']}") as client,
+        laptop.device(served) as connected,
+    ):
+        while not (samples := connected.samples("digits", 0, within()).samples):
+            deadline.check("a kept sample")
+            answer = client.infer("digits", [given], outputs=[asked]).as_numpy("probabilities")
+    assert samples[0].label == int(answer[0].argmax())
+    (tensor,) = json.loads(base64.b64decode(samples[0].request))["inputs"]
+    assert (tensor["name"], tensor["datatype"], tensor["shape"]) == ("pixels", "FP32", [1, 64])
+    assert np.array_equal(np.asarray(tensor["data"], np.float32), bright[0])

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 
+from fieldops.agent.line import Limit
 from fieldops.agent.measuring import distrust
-from fieldops.agent.workers import Load, Worker
+from fieldops.agent.serving import Served
+from fieldops.agent.workers import Load, Worker, WorkerSaid
 from fieldops.bench import CPU
-from fieldops.bundles.manifest import MANIFEST_FILE
+from fieldops.bundles.manifest import MANIFEST_FILE, Rule
 from tests.models.conftest import DIGITS, spec
 
 
@@ -68,3 +73,112 @@ def test_a_provider_is_believed_only_as_far_as_the_recorded_outputs_go(
 ) -> None:
     said = distrust({**GOOD, **change}, provider, usual)
     assert (word in said) if word else said == ""
+
+
+# --- together ------------------------------------------------------------------------------------------------------------
+
+
+def request(row: Any, name: str = "") -> bytes:
+    tensor = {"name": "pixels", "shape": list(row.shape), "datatype": "FP32", "data": row.ravel().tolist()}
+    return msgspec.json.encode({"id": name, "inputs": [tensor]})
+
+
+@contextlib.asynccontextmanager
+async def serving(load: Load, together: int = 32) -> AsyncIterator[Served]:
+    served = Served("digits", lambda model, version: None, together)
+    async with asyncio.TaskGroup() as group:
+        watcher = group.create_task(served.run())
+        await served.switch(await Worker.start(load), Rule(label=7, text="seven"), "1.0.0")
+        try:
+            yield served
+        finally:
+            watcher.cancel()
+            await served.close()
+
+
+async def crowd(served: Served, bodies: list[bytes], within_s: float = 60.0) -> list[dict[str, Any] | BaseException]:
+    """All at once; each one's answer, or what it was refused with."""
+    found = await asyncio.gather(*(served.infer(body, within_s) for body in bodies), return_exceptions=True)
+    return [each if isinstance(each, BaseException) else msgspec.json.decode(each.body) for each in found]
+
+
+def shares(answer: dict[str, Any] | BaseException) -> Any:
+    assert isinstance(answer, dict), answer
+    return np.asarray(answer["outputs"][0]["data"]).reshape(answer["outputs"][0]["shape"])
+
+
+def test_requests_that_wait_together_are_answered_together_and_as_if_alone(load: Load, images: dict[str, Any]) -> None:
+    bodies = [request(images["images"][n : n + 1 + n % 3], f"r{n}") for n in range(64)]
+
+    async def both() -> tuple[list[Any], list[Any]]:
+        async with serving(load) as many, serving(load, together=1) as one:
+            return await crowd(many, bodies), await crowd(one, bodies)
+
+    together, alone = asyncio.run(both())
+    assert max(answer["parameters"]["batch"] for answer in together) > 1
+    assert {answer["parameters"]["batch"] for answer in alone} == {1}
+    for number, (ours, peer) in enumerate(zip(together, alone, strict=True)):
+        assert ours["id"] == f"r{number}"
+        assert len(shares(ours)) == 1 + number % 3
+        if ours["parameters"]["route"] == peer["parameters"]["route"]:
+            np.testing.assert_allclose(shares(ours), shares(peer), atol=1e-5)
+
+
+def test_a_bad_input_fails_alone_and_one_in_a_hurry_keeps_its_own_deadline(load: Load, images: dict[str, Any]) -> None:
+    good = [request(images["images"][n : n + 1]) for n in range(60)]
+    bad = {3: b"{", 17: request(np.zeros((1, 3), np.float32)), 31: request(np.full((1, 64), np.nan, np.float32))}
+
+    async def asked() -> list[Any]:
+        async with serving(load) as served:
+            await crowd(served, good)  # so that it is known what is worth it
+            mixed = crowd(served, [bad.get(n, body) for n, body in enumerate(good)])
+            hurried = crowd(served, good[:1], within_s=0.0)
+            answers, late = await asyncio.gather(mixed, hurried)
+            return [*answers, *late]
+
+    answers = asyncio.run(asked())
+    assert isinstance(answers[3], WorkerSaid)
+    assert isinstance(answers[17], WorkerSaid)
+    assert {answers[3].kind, answers[17].kind} == {"bad_request"}
+    assert answers[31]["parameters"]["route"] == "rule"
+    assert answers[-1]["parameters"]["route"] in {"rule", "core", "deadline"}
+    kept = [answer for number, answer in enumerate(answers[:-1]) if number not in bad]
+    assert {answer["parameters"]["route"] for answer in kept} <= {"core", "large"}
+    right = [int(shares(answer).argmax()) for answer in kept]
+    known = [int(label) for number, label in enumerate(images["labels"][:60]) if number not in bad]
+    assert sum(a == b for a, b in zip(right, known, strict=True)) >= 50
+
+
+def test_those_who_wait_for_a_worker_that_dies_are_answered_by_the_next_one(load: Load, images: dict[str, Any]) -> None:
+    bodies = [request(images["images"][n : n + 1]) for n in range(200)]
+
+    async def asked() -> list[Any]:
+        async with serving(load) as served:
+            asking = [asyncio.ensure_future(crowd(served, [body])) for body in bodies]
+            await asyncio.wait(asking, return_when=asyncio.FIRST_COMPLETED)
+            assert served.worker is not None
+            served.worker.kill()
+            return [answer for found in asking for answer in await found]
+
+    answers = asyncio.run(asked())
+    assert [answer for answer in answers if not isinstance(answer, dict)] == []
+    assert {answer["parameters"]["route"] for answer in answers} <= {"core", "large"}
+
+
+def test_as_many_go_together_as_save_time_for_each() -> None:
+    limit = Limit(32)
+    limit.took(1, 1.0)
+    assert limit.requests == 2
+    for _ in range(20):
+        limit.took(limit.requests, 0.3 * limit.requests)
+    assert limit.requests == 32  # never beyond what it was given
+    for _ in range(20):
+        limit.took(limit.requests, 1.2 * limit.requests)
+    assert limit.requests == 1  # a run of n that takes n times as long: each goes alone
+    for _ in range(Limit.AGAIN):
+        limit.took(1, 1.0)
+    assert limit.requests == 2  # tried again now and then
+    assert Limit(1).requests == 1
+    one = Limit(1)
+    one.took(1, 1.0)
+    assert one.requests == 1

@@ -4,6 +4,7 @@
     machine    what this machine and this build offer
     graph      one tier: its file, its tensors, its run
     cascade    the tiers of a version, answering as one
+    joined     requests of several programs as one batch
     golden     the golden set, and the outputs recorded at release
     timing     latencies, and the calibration kernel beside them
     observer   drift counts
@@ -23,6 +24,7 @@ from __future__ import annotations
 
 from fieldops.edges.onnx.cascade import Answer, Cascade, rule_outputs
 from fieldops.edges.onnx.golden import ReplayResult, evaluate_golden, record, replay
+from fieldops.edges.onnx.joined import Asked, infer_joined, joins
 from fieldops.edges.onnx.machine import hardware
 from fieldops.edges.onnx.observer import Observer
 from fieldops.edges.onnx.runner import OnnxRunner
@@ -32,6 +34,7 @@ from fieldops.edges.onnx.timing import kernel_ms, latencies, made_up_inputs, mea
 __all__ = [
     "Answer",
     "Array",
+    "Asked",
     "Cascade",
     "Observer",
     "OnnxRunner",
@@ -39,6 +42,8 @@ __all__ = [
     "Tensors",
     "evaluate_golden",
     "hardware",
+    "infer_joined",
+    "joins",
     "kernel_ms",
     "latencies",
     "made_up_inputs",

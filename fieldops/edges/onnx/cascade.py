@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
+from typing import Self
 
 import numpy as np
 
@@ -35,31 +37,67 @@ class Answer:
     why: str = ""
 
 
+@dataclass(slots=True)
+class First:
+    """One request after the core. core_s: seconds of the run that it was in."""
+
+    inputs: Mapping[str, Array]
+    outputs: list[Array]
+    confidences: Array
+    core_s: float
+    lowest: float = field(init=False)  # confidence of its rows; nan where one is none
+
+    def __post_init__(self) -> None:
+        each = self.confidences
+        self.lowest = float(each[0]) if len(each) == 1 else float(each.min(initial=np.inf))
+
+    @property
+    def rows(self) -> int:
+        return len(self.confidences)
+
+    def unsure(self, threshold: float | None) -> Array:
+        """A flag a row; what is no number is unsure."""
+        return ~(self.confidences >= threshold)
+
+    def unsure_inputs(self, threshold: float | None) -> Mapping[str, Array]:
+        unsure = self.unsure(threshold)
+        return self.inputs if unsure.all() else {name: value[unsure] for name, value in self.inputs.items()}
+
+
+# The best answer so far is an answer; a version whose large graph breaks is found by the golden set.
+BROKEN = Choice(ask_next=False, route="core", why="unsure")
+
+
 class Cascade:
     """The tiers of one version. Not for several threads at once: a worker serves one request at a time."""
 
     def __init__(self, manifest: Manifest, graphs: list[Graph], provider: str = CPU) -> None:
         self.manifest = manifest
         self.provider = provider
-        self._core = graphs[0]
-        self._large = graphs[1] if len(graphs) > 1 else None
-        self._large_s: float | None = None
-        self._threshold = self._core.tier.threshold
+        self.core = graphs[0]
+        self.large = graphs[1] if len(graphs) > 1 else None
+        self._large_s: dict[int, float] = {}  # by the bits of the number of rows
+        self._threshold = self.core.tier.threshold  # this device's own, where it has one
+
+    @property
+    def threshold(self) -> float | None:
+        """Confidence below which the large model is asked; None: there is none."""
+        return self._threshold if self.large else None
 
     @property
     def gate(self) -> str:
         """Where the confidence is made: in the core's graph, or after it."""
-        return "graph" if self._core.gated and self._core.temperature == 1.0 else "after the graph"
+        return "graph" if self.core.gated and self.core.temperature == 1.0 else "after the graph"
 
     def tune(self, temperatures: Mapping[str, float], threshold: float | None) -> None:
         """Local settings over the signed ones, which {} and None bring back. temperatures: by tier, over its own output."""
-        for graph in (self._core, self._large):
+        for graph in (self.core, self.large):
             if graph is not None:
                 graph.temperature = temperatures.get(graph.tier.name, 1.0)
-        self._threshold = self._core.tier.threshold if threshold is None else threshold
+        self._threshold = self.core.tier.threshold if threshold is None else threshold
 
     @classmethod
-    def load(cls, folder: Path, manifest: Manifest, *, threads: int = 1, provider: str = CPU) -> Cascade:
+    def load(cls, folder: Path, manifest: Manifest, *, threads: int = 1, provider: str = CPU) -> Self:
         """Raises TrustRefused or DeviceCannot as the module says."""
         entries = {entry.name: entry for entry in manifest.files}
         graphs = [
@@ -107,71 +145,77 @@ class Cascade:
         refusal: why the large model must rest, where somebody else has asked the allowance already.
         """
         start = perf_counter()
-        with running(self._core.tier.file):
-            outputs, confidences = self._core(inputs)
+        outputs, confidences = self.ask_core(inputs)
         core_s = perf_counter() - start
-        core, threshold = self._core.tier, self._threshold if self._large else None
-        lowest = float(confidences[0]) if len(confidences) == 1 else float(confidences.min(initial=np.inf))
-        choice = after_core(
-            lowest,
-            threshold,
-            left_s=None if deadline_s is None else deadline_s - core_s,
-            expected_s=self._large_s,
-            core_s=core_s,
-            refusal=(refusal or allowance.refusal) if allow_large else "load",
-        )
-        times: dict[str, float] = {core.name: core_s * 1000}
-        if choice.ask_next and self._large is not None and threshold is not None:
-            return self._escalate(self._large, inputs, outputs, confidences, threshold, times)
-        return self._settled(choice, outputs, lowest, times, len(confidences))
-
-    def _settled(self, choice: Choice, outputs: list[Array], lowest: float, times: dict[str, float], n: int) -> Answer:
-        if choice.route == "rule":
-            return Answer("rule", rule_outputs(self.manifest, n), None, times, why="not_finite")
-        return Answer(choice.route, dict(zip(self._core.outputs, outputs, strict=True)), lowest, times, why=choice.why)
-
-    def _escalate(
-        self,
-        large: Graph,
-        inputs: Mapping[str, Array],
-        outputs: list[Array],
-        confidences: Array,
-        threshold: float,
-        times: dict[str, float],
-    ) -> Answer:
-        """Ask the large model for the rows of which the core is not sure."""
-        unsure = ~(confidences >= threshold)  # nan is unsure
-        everything = bool(unsure.all())
-        asked = inputs if everything else {name: value[unsure] for name, value in inputs.items()}
-        start = perf_counter()
+        refusal = (refusal or allowance.refusal) if allow_large else "load"
+        left_s = None if deadline_s is None else deadline_s - core_s
+        first = First(inputs, outputs, confidences, core_s)
+        choice = self.choice(first, left_s, refusal)
+        if not choice.ask_next:
+            return self.settled(first, choice)
+        asked = first.unsure_inputs(self.threshold)
         try:
-            with running(large.tier.file):
-                better, sure = large(asked)
+            better, sure, large_s = self.ask_large(asked)
         except DeviceCannot:
-            # The best answer so far is an answer; a version whose large graph breaks is found by the golden set.
-            lowest = float(confidences.min())
-            route: Route = "core" if np.isfinite(lowest) else "rule"
-            return self._settled(Choice(ask_next=False, route=route, why="unsure"), outputs, lowest, times, len(confidences))
+            return self.settled(first, BROKEN)
+        return self.merged(first, better, sure, large_s)
+
+    def ask_core(self, inputs: Mapping[str, Array]) -> tuple[list[Array], Array]:
+        """Outputs in the manifest's order, and the confidence of each row."""
+        with running(self.core.tier.file):
+            return self.core(inputs)
+
+    def choice(self, first: First, left_s: float | None, refusal: Refusal) -> Choice:
+        """What to do with the core's answer of one request. left_s: seconds until its caller no longer waits."""
+        expected = None if left_s is None else self.expected_s(first.rows)
+        return after_core(first.lowest, self.threshold, left_s=left_s, expected_s=expected, core_s=first.core_s, refusal=refusal)
+
+    def expected_s(self, rows: int) -> float | None:
+        """What the large model usually takes for so many; None before its first run. Other numbers of rows stand in, in proportion."""
+        bits = rows.bit_length()
+        if bits in self._large_s or not self._large_s:
+            return self._large_s.get(bits)
+        nearest = min(self._large_s, key=lambda known: abs(known - bits))
+        return self._large_s[nearest] * max(1.0, 2.0 ** (bits - nearest))
+
+    def ask_large(self, inputs: Mapping[str, Array]) -> tuple[list[Array], Array, float]:
+        """Its outputs, its confidences, the seconds it took. Raises DeviceCannot, UsageFault."""
+        assert self.large is not None
+        start = perf_counter()
+        with running(self.large.tier.file):
+            better, sure = self.large(inputs)
         took = perf_counter() - start
-        self._large_s = took if self._large_s is None else 0.8 * self._large_s + 0.2 * took
-        times[large.tier.name] = took * 1000
-        if everything:
-            merged, confidences = better, sure
-        else:
-            merged = [np.array(old) for old in outputs]
-            for whole, part in zip(merged, better, strict=True):
+        bits = len(sure).bit_length()
+        self._large_s[bits] = 0.8 * self._large_s.get(bits, took) + 0.2 * took
+        return better, sure, took
+
+    def settled(self, first: First, choice: Choice) -> Answer:
+        """The core's answer, or the rule's where it holds what is no number."""
+        times: dict[str, float] = {self.core.tier.name: first.core_s * 1000}
+        if not math.isfinite(first.lowest):
+            return Answer("rule", rule_outputs(self.manifest, first.rows), None, times, why="not_finite")
+        return Answer(choice.route, dict(zip(self.core.outputs, first.outputs, strict=True)), first.lowest, times, why=choice.why)
+
+    def merged(self, first: First, better: list[Array], sure: Array, large_s: float) -> Answer:
+        """The large model's answer for the rows it was asked, the core's for the others."""
+        assert self.large is not None
+        unsure = first.unsure(self.threshold)
+        outputs, confidences = better, sure
+        if not unsure.all():
+            outputs, confidences = [np.array(old) for old in first.outputs], np.array(first.confidences)
+            for whole, part in zip(outputs, better, strict=True):
                 whole[unsure] = part
-            confidences = np.array(confidences)
             confidences[unsure] = sure
         lowest = float(confidences.min())
-        if not np.isfinite(lowest):
-            return Answer("rule", rule_outputs(self.manifest, len(confidences)), None, times, why="not_finite")
-        named = dict(zip(large.outputs, merged, strict=True))
+        times: dict[str, float] = {self.core.tier.name: first.core_s * 1000, self.large.tier.name: large_s * 1000}
+        if not math.isfinite(lowest):
+            return Answer("rule", rule_outputs(self.manifest, first.rows), None, times, why="not_finite")
+        named = dict(zip(self.large.outputs, outputs, strict=True))
         return Answer("large", named, lowest, times, escalated=int(unsure.sum()), why="unsure")
 
     def tier(self, name: str, inputs: Mapping[str, Array]) -> Tensors:
         """What one tier's graph says, without local settings; for replay, fits and measurements. Raises KeyError."""
-        for graph in (self._core, self._large):
+        for graph in (self.core, self.large):
             if graph is not None and graph.tier.name == name:
                 with running(graph.tier.file):
                     outputs = graph.run(graph.outputs, inputs)

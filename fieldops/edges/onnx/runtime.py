@@ -95,6 +95,9 @@ def _unusable(provider: str, why: str) -> DeviceCannot:
     )
 
 
+_IN_THE_GRAPH = "while running"  # how ONNX Runtime tells a node's fault from a caller's, with the same code for both
+
+
 def _no_memory(what: str) -> DeviceCannot:
     return DeviceCannot(
         f"not enough memory for {what}", reason="memory", next_step="use a smaller version, or free memory on the device"
@@ -105,11 +108,19 @@ def _short(error: Exception) -> str:
     return " ".join(str(error).split())[:300]
 
 
+def _failed_run(what: str, error: Exception) -> DeviceCannot:
+    return DeviceCannot(
+        f"{what} failed: {_short(error)}", reason="inference_failed", next_step="go back to the last good version"
+    )
+
+
 @contextmanager
 def running(what: str) -> Iterator[None]:
     try:
         yield
     except (ort_state.InvalidArgument, ValueError) as error:  # ValueError: an input is missing
+        if _IN_THE_GRAPH in str(error):  # shapes and types were right: it is the model that cannot take them
+            raise _failed_run(what, error) from error
         raise UsageFault(
             f"{what}: {_short(error)}", reason="bad_input", next_step="send tensors as the model's metadata describes them"
         ) from error
@@ -118,6 +129,4 @@ def running(what: str) -> Iterator[None]:
     except _FAILED_RUN as error:
         if "bad_alloc" in str(error) or "Failed to allocate" in str(error):
             raise _no_memory(what) from error
-        raise DeviceCannot(
-            f"{what} failed: {_short(error)}", reason="inference_failed", next_step="go back to the last good version"
-        ) from error
+        raise _failed_run(what, error) from error
