@@ -60,7 +60,7 @@ def _console(home: str | None, *, ascii_only: bool, no_color: bool) -> int:
     try:
         from pathlib import Path
 
-        from fieldops.tui.app import run as console
+        from fieldops.tui.start import run as console
 
         return console(Path(home) if home is not None else None, ascii_only=ascii_only, no_color=no_color)
     except BaseException as error:  # noqa: BLE001 - handed on to the outermost boundary, which is loaded only when needed

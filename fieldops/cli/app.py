@@ -160,7 +160,7 @@ def fieldops(
         raise typer.Exit
     if context.invoked_subcommand is not None:
         return 0
-    from fieldops.tui.app import run as console
+    from fieldops.tui.start import run as console
 
     return console(home, ascii_only=ascii_only, no_color=no_color)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from fieldops.steps import Commit
+from fieldops.steps import Arm, Commit
 from fieldops.tui.jobs import Job
 from fieldops.tui.panels.change import StepView
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from fieldops.fleet import DeviceEntry
     from fieldops.operations.gate import Words
     from fieldops.operations.sideload import SideloadPlan
-    from fieldops.tui.app import Console
+    from fieldops.tui.front import Front
     from fieldops.wire import StepRecord
 
 STEP_S = 1800.0
@@ -23,8 +23,8 @@ STEP_S = 1800.0
 class Applying:
     """Runs the plan step by step; a Commit is held until the person asks for it, while the model is on trial."""
 
-    def __init__(self, app: Console, entry: DeviceEntry, plan: SideloadPlan, words: Words) -> None:
-        self._app = app
+    def __init__(self, front: Front, entry: DeviceEntry, plan: SideloadPlan, words: Words) -> None:
+        self._front = front
         self.entry = entry
         self.plan = plan
         self._words = words
@@ -60,7 +60,7 @@ class Applying:
             self._run(len(self.views) - 1)
 
     def _run(self, index: int) -> None:
-        site, plan, entry, words = self._app.site, self.plan, self.entry, self._words
+        site, plan, entry, words = self._front.site, self.plan, self.entry, self._words
         planned = plan.steps[index]
         self.fault = None
         self._mark(index, StepView(planned.step, "run"))
@@ -73,22 +73,35 @@ class Applying:
             self.job = None
             self._mark(index, StepView(planned.step, "ok", record, site.monotonic() - self.began))
             self.step_ended = site.now()
-            self._app.after_change(self.entry)
+            self._front.after_change(self.entry)
             self.go_on()
             if self.can_commit or self.done:
-                self._app.sideload_news(self)
+                self._news()
 
         def failed(error: FieldopsError) -> None:
             self.job, self.fault = None, error
             # A commit that failed may be asked for again while the trial lasts; any other step ends the plan.
             self._mark(index, StepView(planned.step, "retry" if isinstance(planned.step, Commit) else "FAIL"))
             self.views = tuple(replace(view, state="skip") if view.state in {"wait", "hold"} else view for view in self.views)
-            self._app.after_change(self.entry)
-            self._app.remember(error)
-            self._app.sideload_news(self)
+            self._front.after_change(self.entry)
+            self._front.remember(error)
+            self._news()
 
         title = f"{type(planned.step).__name__} {plan.model} on {entry.name}"
-        self.job = self._app.jobs.start(Job(title, changes=True), work, done, failed)
+        self.job = self._front.jobs.start(Job(title, changes=True), work, done, failed)
+
+    def _news(self) -> None:
+        """Told only to those who went elsewhere; the sideload screen itself shows it."""
+        front, what = self._front, f"{self.plan.model} {self.plan.to_version} on {self.entry.name}"
+        if front.view is None or front.view.scope == "sideload":
+            return
+        if self.fault is not None:
+            front.tell(f"{what}: {self.fault}", "error")
+        elif not self.done:
+            front.tell(f"{what}: on trial, waits for your commit (S on the device)", "warning")
+        else:
+            armed = isinstance(self.plan.steps[-1].step, Arm)
+            front.tell(f"{what}: {'armed' if armed else 'committed'}")
 
     def _mark(self, index: int, view: StepView) -> None:
         self.views = tuple(view if n == index else old for n, old in enumerate(self.views))

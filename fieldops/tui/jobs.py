@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 import traceback
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -37,12 +38,26 @@ class Bug(FieldopsError):
 
 @dataclass(slots=True)
 class Job(Generic[T]):
-    """title: for the strip above the key bar; "" keeps it off. changes: quitting asks while it runs."""
+    """title: for the strip above the key bar; "" keeps it off. changes: quitting, and stopping it, ask while it runs.
+
+    error: how it ended, when not well; ended: whether it is over.
+    """
 
     title: str
     changes: bool = False
     cancel: CancelToken = field(default_factory=CancelToken)
+    error: FieldopsError | None = None
+    ended: bool = False
     _progress: Progress | None = None
+
+    @property
+    def state(self) -> str:
+        """In a word for a list: running, STOPPING, done, CANCELLED or FAILED."""
+        if not self.ended:
+            return "STOPPING" if self.cancel.cancelled else "running"
+        if self.error is None:
+            return "done"
+        return "CANCELLED" if isinstance(self.error, Cancelled) else "FAILED"
 
     @property
     def progress(self) -> Progress | None:
@@ -54,6 +69,7 @@ class Job(Generic[T]):
 
 
 Done = Callable[[Any], None]
+MOST_KEPT = 50  # ended jobs that the list still shows
 
 
 class Jobs:
@@ -63,11 +79,23 @@ class Jobs:
         self._deliver = deliver
         self._lock = threading.Lock()
         self._running: list[Job[Any]] = []
+        self._ended: deque[Job[Any]] = deque(maxlen=MOST_KEPT)
 
     @property
     def running(self) -> list[Job[Any]]:
         with self._lock:
             return list(self._running)
+
+    @property
+    def shown(self) -> list[Job[Any]]:
+        """Those with a title that run, the newest last."""
+        return [job for job in self.running if job.title]
+
+    @property
+    def newest_first(self) -> list[Job[Any]]:
+        """All with a title: those that run, then those that ended."""
+        with self._lock:
+            return [job for job in reversed(self._running) if job.title] + list(reversed(self._ended))
 
     def start(
         self, job: Job[T], work: Callable[[Job[T]], T], done: Callable[[T], None], failed: Callable[[FieldopsError], None]
@@ -89,11 +117,14 @@ class Jobs:
         try:
             value, callback = work(job), done
         except FieldopsError as error:
-            value = error
+            value = job.error = error
         except Exception as error:  # noqa: BLE001 - the console's outermost boundary for workers
-            value = Bug(error)
+            value = job.error = Bug(error)
         finally:
             with self._lock:
+                job.ended = True
                 self._running.remove(job)
+                if job.title:
+                    self._ended.append(job)
         if not (job.cancel.cancelled and isinstance(value, Cancelled) and job.title == ""):
             self._deliver(callback, value)

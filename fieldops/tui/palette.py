@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, cast
 from textual.command import DiscoveryHit, Hit, Hits, Provider
 
 from fieldops.tui.commands import COMMANDS, Command
-from fieldops.tui.screens.view import key_name
+from fieldops.tui.keynames import key_name
 
 if TYPE_CHECKING:
-    from fieldops.tui.app import Console
+    from fieldops.tui.front import Front
 
 
 class RegistryProvider(Provider):
     @property
-    def _console(self) -> Console:
-        return cast("Console", self.app)
+    def _console(self) -> Front:
+        return cast("Front", self.app)
 
     def _usable(self) -> list[Command]:
         return [command for command in COMMANDS if self._console.available(command) and command.id != "app.palette"]
@@ -39,9 +39,6 @@ class RegistryProvider(Provider):
 
     def _runner(self, command: Command):  # type: ignore[no-untyped-def]  # noqa: ANN202 - Textual's IgnoreReturnCallbackType
         def run() -> None:
-            if command.argument in {"DEVICE", "MODEL", "TERMS"} and command.do == "device":
-                self._console.do_line()
-            else:
-                self._console.run_command(command)
+            self._console.run_command(command)
 
         return run

@@ -192,34 +192,53 @@ def matches(sight: Sight, terms: Iterable[Term]) -> bool:
     return all(holds(term) is not term.negated for term in terms)
 
 
-SORTS = ("worst first", "name", "site", "temp", "seen")
+SORTS = ("worst first", "name", "site", "model", "drift", "cpu", "temp", "seen")
+_DRIFT_ORDER = ("both", "hardware", "data", "ok", "unknown")
 
 
 def arranged(
-    sights: Mapping[Key, Sight], *, terms: tuple[Term, ...] = (), faults_only: bool = False, sort: str = SORTS[0], now: float
+    sights: Mapping[Key, Sight],
+    *,
+    terms: tuple[Term, ...] = (),
+    faults_only: bool = False,
+    sort: str = SORTS[0],
+    backwards: bool = False,
+    now: float,
 ) -> list[Key]:
-    """Keys of the rows shown, in order. Equal rows stand by name, so that a refresh never shuffles them."""
+    """Keys of the rows shown, in order: figures from the highest down. Equal rows stand by name, so a refresh never shuffles them."""
 
-    def order(key: Key) -> tuple[object, ...]:
+    def order(key: Key) -> object:
         sight = sights[key]
-        name = sight.entry.name
         hardware = sight.snapshot.resources if sight.snapshot else None
-        if sort == "site":
-            return sight.entry.site, name
-        if sort == "temp":
-            known = hardware.soc_temp_c if hardware else None
-            return -(known if known is not None else -273.0), name
-        if sort == "seen":
-            age = sight.age(now)
-            return -(age if age is not None else float("inf")), name
-        return (_rank(sight.state) if sort == SORTS[0] else 0), name
+        match sort:
+            case "site":
+                return sight.entry.site
+            case "model":
+                return facts_of(sight)["model"]
+            case "drift":
+                verdicts = {each.verdict for each in sight.snapshot.drift} if sight.snapshot else set()
+                return next((n for n, word in enumerate(_DRIFT_ORDER) if word in verdicts), len(_DRIFT_ORDER))
+            case "cpu":
+                return _falling(hardware.cpu_pct if hardware else None)
+            case "temp":
+                return _falling(hardware.soc_temp_c if hardware else None)
+            case "seen":
+                age = sight.age(now)
+                return -age if age is not None else float("-inf")
+        return _rank(sight.state) if sort == SORTS[0] else sight.entry.name
 
     shown = [
         key
         for key, sight in sights.items()
         if (not faults_only or sight.state in {"FAIL", "WARN", "OFF"}) and (not terms or matches(sight, terms))
     ]
-    return sorted(shown, key=order)
+    shown.sort(key=lambda key: sights[key].entry.name)
+    return sorted(shown, key=order, reverse=backwards)  # type: ignore[arg-type]
+
+
+def _falling(value: float | None) -> float:
+    """What was not measured stands last."""
+    return -value if value is not None else float("inf")
 
 
 def _rank(state: str) -> int:

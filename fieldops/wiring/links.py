@@ -171,6 +171,10 @@ class Links:
 
         return Keys()
 
+    def ask_again(self) -> None:
+        """For passphrases of keys that nobody gave when they were asked for."""
+        self._keys.ask_again()
+
     def _met(self, entry: DeviceEntry, link: SshLink) -> None:
         """A host met for the first time, where the policy trusts that: its key is written down, so the next time is not."""
         if not link.first_use:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from io import BytesIO
 from pathlib import Path
@@ -19,21 +19,40 @@ from fieldops.deadline import CancelToken, Deadline
 from fieldops.drift.cause import Diagnosis, Verdict
 from fieldops.drift.shift import Compared, FeatureShift
 from fieldops.errors import FieldopsError, StoreFault, TrustRefused, Unreachable
-from fieldops.fleet import DeviceEntry, DeviceId, Inventory, Resources, Serving, parse_ssh_address
+from fieldops.fleet import DeviceEntry, DeviceId, Inventory, Resources, Serving, parse_address, parse_ssh_address
+from fieldops.operations.discover import Found
 from fieldops.operations.gate import Words
+from fieldops.operations.hostkeys import OfferedKey
+from fieldops.operations.inventory import entry_of
 from fieldops.operations.observe import Snapshot
 from fieldops.operations.rollback import RollbackPlan
-from fieldops.operations.sideload import Planned, SideloadPlan
+from fieldops.operations.runbook import RunReport
+from fieldops.operations.sideload import Planned, SideloadPlan, window_of
 from fieldops.operations.sync import SyncReport, SyncStatus
 from fieldops.operations.trail import TrailReport
 from fieldops.policy import Decision
-from fieldops.ports import Candidate, OnProgress, Progress, TrustedBundle
-from fieldops.steps import Activate, Commit, Revert, RotateTrust, Stage, Step
+from fieldops.ports import Candidate, OnProgress, Progress, Question, TrustedBundle
+from fieldops.runbooks.engine import Action, Fact, resolve
+from fieldops.runbooks.format import Runbook, parse
+from fieldops.steps import Activate, Approval, Arm, Bench, Commit, Revert, RotateTrust, Stage, Step
 from fieldops.tui.app import Console
 from fieldops.tui.glyphs import ASCII, BLOCKS, Glyphs
-from fieldops.wire import Check, ModelsReport, SlotState, SlotStatus, StepRecord, VersionInfo
+from fieldops.tui.prompts import Asker
+from fieldops.tui.site import Enrolment, Glass
+from fieldops.wire import (
+    BenchBaseline,
+    BenchResult,
+    Check,
+    JournalEntry,
+    ModelsReport,
+    SlotState,
+    SlotStatus,
+    StepRecord,
+    VersionInfo,
+)
 
 NOW = 1_795_000_000.0
+BOOK = Path(__file__).parents[2] / "sample_fleet" / "runbooks" / "rollback-model" / "runbook.yaml"
 GIB = 1 << 30
 
 
@@ -286,6 +305,20 @@ class ValueSite:
     fault: FieldopsError | None = None
     asked_up: int = 0
     clock_offset: float = 0.0
+    broken: list[tuple[str, ...]] = field(default_factory=list)
+    written: list[tuple[str, ...]] = field(default_factory=list)
+    measured: list[tuple[float, BenchResult]] = field(default_factory=list)
+    logged: list[str] = field(default_factory=lambda: ["12:00:01 started", "12:00:02 WARNING slow clock", "12:00:03 ready"])
+    copied: str = ""
+    asker: Asker | None = None
+    said: list[str] = field(default_factory=list)
+    offered: OfferedKey = field(
+        default_factory=lambda: OfferedKey("ssh-ed25519", b"k", "SHA256:" + "abcd" * 10 + "WXYZ", "unknown")
+    )
+    trusted: list[tuple[str, ...]] = field(default_factory=list)
+    enrolled: list[tuple[str, str, str, bool]] = field(default_factory=list)
+    book: Runbook = field(default_factory=lambda: parse(BOOK.read_bytes(), "runbook.yaml"))
+    run_reports: list[RunReport] = field(default_factory=list)
 
     is_demo = property(lambda self: self.demo)
     inventory_place = "/home/me/fieldops/fleet.toml"
@@ -325,9 +358,13 @@ class ValueSite:
             Candidate("canary", "digits", "1.3.0", 4, 440_000, stick, "expired", "channel canary: expired 3 days ago"),
         ]
 
-    def fetch(self, candidate: Candidate, deadline: Deadline, progress: OnProgress) -> TrustedBundle:
+    def fetch(
+        self, candidate: Candidate, entry: DeviceEntry, deadline: Deadline, progress: OnProgress, glass: Glass | None = None
+    ) -> TrustedBundle:
         progress(Progress("verify", 200_000, candidate.size_bytes))
-        if candidate.reason:
+        if candidate.reason == "expired" and glass is not None and len(glass.approvals) == 2:
+            self.broken.append((entry.name, candidate.ref, *glass.approvals))
+        elif candidate.reason:
             raise TrustRefused(candidate.message, reason=candidate.reason, next_step="get an intact stick from the release team")
         manifest = Manifest(
             v=1, model=candidate.model, task="digits-8x8", version=candidate.version, counter=candidate.counter, owner="release",
@@ -335,8 +372,22 @@ class ValueSite:
         )  # fmt: skip
         return TrustedBundle(candidate.channel, manifest, "c0ffee00" * 8, NoPayload(), Path())
 
-    def plan_sideload(self, entry: DeviceEntry, bundle: TrustedBundle, deadline: Deadline) -> SideloadPlan:
+    def approvals(self, files: Sequence[str]) -> tuple[Approval, ...]:
+        return tuple(Approval(statement="s", signature=file) for file in files)
+
+    def write_statement(self, candidate: Candidate, entry: DeviceEntry, place: str, reason: str, deadline: Deadline) -> str:
+        self.written.append((candidate.ref, entry.name, place, reason))
+        return place
+
+    def plan_sideload(
+        self, entry: DeviceEntry, bundle: TrustedBundle, deadline: Deadline, *, arm: str = "", approvals: Sequence[Approval] = ()
+    ) -> SideloadPlan:
         model, version = bundle.manifest.model, bundle.manifest.version
+        if arm:
+            window = window_of(arm, NOW)
+            armed = Arm(model=model, version=version, start=window.start, end=window.end)
+            stage = Stage(channel=bundle.channel, model=model, version=version, manifest_sha256=bundle.manifest_sha256)
+            return SideloadPlan(entry.name, model, "1.0.0", version, (Planned(stage, NoPayload()), Planned(armed)))
         steps = (
             Planned(RotateTrust(timestamp_version=1_795_000_000), NoPayload()),
             Planned(
@@ -368,6 +419,126 @@ class ValueSite:
         self, entry: DeviceEntry, plan: RollbackPlan, words: Words, deadline: Deadline, progress: OnProgress
     ) -> StepRecord:
         return self._change(entry, plan.step, words, deadline)
+
+    def perform(self, entry: DeviceEntry, step: Step, words: Words, deadline: Deadline, progress: OnProgress) -> StepRecord:
+        return self._change(entry, step, words, deadline)
+
+    def bench(
+        self,
+        entry: DeviceEntry,
+        model: str,
+        samples: int,
+        words: Words,
+        deadline: Deadline,
+        progress: OnProgress,
+        *,
+        save: bool,
+    ) -> BenchResult:
+        self._change(entry, Bench(model=model, samples=samples, save_baseline=save), words, deadline)
+        self.measured.insert(0, (NOW, bench_result(samples)))
+        return self.measured[0][1]
+
+    def benches(self, device: str) -> list[tuple[float, BenchResult]]:
+        return self.measured
+
+    def logs(self, entry: DeviceEntry, lines: int, deadline: Deadline) -> list[str]:
+        if entry.name in self.stuck:
+            raise Unreachable("no connection", phase="tcp", next_step="check the cable", device=entry.name)
+        return self.logged
+
+    def acts(self, entry: DeviceEntry, lines: int, deadline: Deadline) -> list[JournalEntry]:
+        return [
+            JournalEntry(
+                seq=n,
+                time=NOW - 600 + n,
+                boot_id="b",
+                actor="device:x",
+                action=action,
+                model="digits",
+                version="1.0.0",
+                reason=why,
+            )
+            for n, (action, why) in enumerate((("install", "provisioned"), ("revert", "deadline")), 1)
+        ]
+
+    def keep_text(self, text: str) -> str:
+        self.copied = text
+        return "/home/me/fieldops/copied.txt"
+
+    # --- devices that are not known well yet ---
+
+    def log_in(self, entry: DeviceEntry, deadline: Deadline) -> None:
+        if self.asker is not None:
+            with self.asker.waiting_for(entry.name, deadline):
+                said = self.asker.ask(
+                    Question(
+                        "password", "Password of tech@10.0.4.1", device=entry.name, host="tech@10.0.4.1", host_key="SHA256:abc"
+                    )
+                )
+            self.said.append(said or "")
+
+    def host_key(self, entry: DeviceEntry, deadline: Deadline) -> OfferedKey:
+        deadline.check("the host", entry.name)
+        return self.offered
+
+    def trust_host_key(self, entry: DeviceEntry, offered: OfferedKey, words: Words) -> None:
+        self.trusted.append((entry.name, offered.fingerprint, words.reason))
+
+    def discover(self, deadline: Deadline) -> tuple[Found, ...]:
+        known = self.snapshots["cam-0001"].entry
+        stranger = DeviceEntry(name="dev-new", lan=parse_address("192.0.2.7:7443"))
+        away = Unreachable("no connection to 192.0.2.7:7443 (tcp)", phase="tcp", next_step="check the cable", device="dev-new")
+        return (Found(known, None, away, known=True), Found(stranger, None, away, known=False))
+
+    def add_device(self, typed: Mapping[str, str], words: Words) -> DeviceEntry:
+        made = entry_of(typed["name"], typed["ssh"], typed["lan"], site=typed["site"], device_class=typed["class"])
+        self.snapshots[made.name] = replace(self.snapshots["cam-0001"], entry=made)
+        return made
+
+    def enrol_steps(self, deadline: Deadline) -> list[str]:
+        deadline.check("the plan")
+        return ["enrol this laptop", "bring signed metadata 7 and the policy"]
+
+    def enrol(
+        self,
+        entry: DeviceEntry,
+        label: str,
+        kit: str,
+        words: Words,
+        deadline: Deadline,
+        progress: OnProgress,
+        *,
+        adopt: bool,
+    ) -> Enrolment:
+        self.enrolled.append((entry.name, label, kit, adopt))
+        return Enrolment(str(entry.id or "a" * 52), "answered after a restart" if kit else "")
+
+    # --- runbooks ---
+
+    def runbooks(self) -> list[Runbook]:
+        return [self.book]
+
+    def runs(self) -> list[RunReport]:
+        return self.run_reports
+
+    def resolve_run(self, runbook: str, typed: str) -> dict[str, str]:
+        return resolve(self.book, dict(word.split("=", 1) for word in typed.split()))
+
+    def begin_run(self, runbook: str, params: Mapping[str, str], words: Words) -> str:
+        self.run_reports.insert(0, RunReport("r-1", runbook, dict(params), None, (("link", "link.up", True),)))
+        return "r-1"
+
+    def go_on_run(
+        self, run: str, params: Mapping[str, str], deadline: Deadline, on_action: Callable[[Action, Fact | None], None]
+    ) -> RunReport:
+        on_action(Action("do", "back", "model.revert", {}), None)
+        while "runbook" in self.stuck and not self.release.is_set():
+            deadline.check("the device")
+            deadline.cancel.wait(0.02)
+        steps: tuple[tuple[str, str, bool | None], ...] = (("link", "link.up", True), ("back", "model.revert", True))
+        report = RunReport(run, self.book.id, dict(params), "committed", steps)
+        self.run_reports = [report if each.run == run else each for each in self.run_reports]
+        return report
 
     def _change(self, entry: DeviceEntry, step: Step, words: Words, deadline: Deadline) -> StepRecord:
         while f"{type(step).__name__}" in self.stuck and not self.release.is_set():
@@ -404,6 +575,14 @@ class ValueSite:
     def bring_up_store(self, deadline: Deadline) -> None:
         self.asked_up += 1
         self.offline = False
+
+
+def bench_result(samples: int = 256, *, p50: float = 1.2) -> BenchResult:
+    before = BenchBaseline(version="1.0.0", p50_ms=0.4, p90_ms=0.6, kernel_ms=2.0, measured=NOW - 90_000)
+    return BenchResult(
+        model="digits", version="1.0.0", samples=samples, cold_ms=9.0, p50_ms=p50, p90_ms=p50 * 1.5, p99_ms=None,
+        rate_per_s=800.0, kernel_ms=2.0, throttled=False, temp_before_c=58, temp_after_c=61, baseline=before,
+    )  # fmt: skip
 
 
 def log_of(count: int) -> list[Entry]:
@@ -474,4 +653,4 @@ def until() -> Until:
     return wait
 
 
-__all__ = ["ASCII", "BLOCKS", "Until", "ValueSite", "diagnosis", "fleet", "log_of"]
+__all__ = ["ASCII", "BLOCKS", "Until", "ValueSite", "bench_result", "diagnosis", "fleet", "log_of"]

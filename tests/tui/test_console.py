@@ -16,10 +16,10 @@ from fieldops.steps import Activate, Commit, Revert, RotateTrust, Stage
 from fieldops.tui.app import Console
 from fieldops.tui.commands import COMMANDS, EVERYWHERE
 from fieldops.tui.glyphs import ASCII
-from fieldops.tui.panels.change import Question
+from fieldops.tui.panels.asking import Answer, Question
 from fieldops.tui.panels.help import keys_of
 from fieldops.tui.screens.audit import AuditScreen
-from fieldops.tui.screens.confirm import Answer, ConfirmScreen
+from fieldops.tui.screens.confirm import ConfirmScreen
 from fieldops.tui.screens.device import DeviceScreen
 from fieldops.tui.screens.fleet import FleetScreen
 from fieldops.tui.screens.reader import ReaderScreen
@@ -389,9 +389,8 @@ async def test_a_rollback_that_fails_says_what_to_do_next(make_console: Make, un
         await pilot.press("j", "B")
         await confirm(app, pilot, until, "cam-hot", "x")
         await until(pilot, on(app, ReaderScreen))
-        text = "\n".join(screen_text(app))
-        assert "NEEDS A PERSON" in text
-        assert "sideload a signed version" in text
+        await until(pilot, lambda: "NEEDS A PERSON" in "\n".join(screen_text(app)))
+        assert "sideload a signed version" in "\n".join(screen_text(app))
 
 
 # --- sideload ----------------------------------------------------------------------------------------------------------------

@@ -69,7 +69,7 @@ def test_a_device_that_does_not_answer_is_a_snapshot_with_the_reason(laptop_site
 def test_a_candidate_of_a_stick_that_was_pulled_is_refused(laptop_site: LaptopSite) -> None:
     gone = Candidate("stable", "digits", "1.1.0", 2, 1000, "/media/usb0")
     with pytest.raises(TrustRefused, match="gone"):
-        laptop_site.fetch(gone, laptop_site.deadline(5, CancelToken()), lambda _progress: None)
+        laptop_site.fetch(gone, DeviceEntry(name="one"), laptop_site.deadline(5, CancelToken()), lambda _progress: None)
 
 
 def test_the_store_of_a_demo_is_brought_up_by_one_line(

@@ -12,7 +12,8 @@ from fieldops.errors import TrustRefused
 from fieldops.operations.observe import Snapshot
 from fieldops.ports import Progress
 from fieldops.tui.glyphs import ASCII, BLOCKS
-from fieldops.tui.panels import change, device, fleet, top, trail
+from fieldops.tui.panels import change, device, drift, fleet, top, trail
+from fieldops.tui.panels import models as models_panel
 from fieldops.tui.panels.columns import fitted
 from fieldops.tui.panels.ink import page
 from fieldops.tui.panels.progress import progress_bar
@@ -52,7 +53,7 @@ def test_no_line_of_a_panel_is_wider_than_asked(site: Any) -> None:
     for name in site.snapshots:
         sight = sight_of(site, name)
         for width in (53, 75, 100):
-            for content in (device.resources(sight, width, BLOCKS), device.drift(sight, width, BLOCKS)):
+            for content in (device.resources(sight, width, BLOCKS), drift.drift(sight, width, BLOCKS)):
                 assert max(len(row) for row in content.plain.splitlines()) <= width, (name, width)
         assert max(len(row) for row in fleet.side(sight, NOW, 37, BLOCKS).plain.splitlines()) <= 37, name
 
@@ -63,7 +64,7 @@ def test_a_feature_without_a_limit_is_not_called_ok(site: Any) -> None:
     one = sight.snapshot.drift[0]
     feature = replace(one.features[0], threshold=float("inf"))
     moved = replace(sight.snapshot, drift=(replace(one, features=(feature,)),))
-    row = next(row for row in device.drift(replace(sight, snapshot=moved), 75, ASCII).plain.splitlines() if "input.mean" in row)
+    row = next(row for row in drift.drift(replace(sight, snapshot=moved), 75, ASCII).plain.splitlines() if "input.mean" in row)
     assert row.split()[:4] == ["input.mean", "-", "-", "-"]
 
 
@@ -74,7 +75,7 @@ def test_values_outside_the_range_of_release_are_shown_as_such_and_not_as_a_dist
     newest = replace(one.features[0].newest, strays=1.0, strays_fire=True, statistic=0.0)
     feature = replace(one.features[0], statistic=0.0, threshold=float("inf"), shifted=True, newest=newest)
     moved = replace(sight.snapshot, drift=(replace(one, features=(feature,)),))
-    text = device.drift(replace(sight, snapshot=moved), 75, ASCII).plain
+    text = drift.drift(replace(sight, snapshot=moved), 75, ASCII).plain
     row = next(row for row in text.splitlines() if "input.mean" in row)
     assert row.split()[:5] == ["input.mean", "100%", "out", "range", "SHIFT"]
     assert "out: share of requests outside the range seen at release" in text
@@ -92,7 +93,7 @@ def test_on_a_narrow_screen_columns_are_left_out_before_the_name_of_a_device_is_
 
 def test_on_trial_the_candidate_answers_and_the_active_version_is_the_way_back(site: Any) -> None:
     slot = site.snapshots["gate-12"].models.slots[0]
-    text = device.slot(slot, 75, BLOCKS).plain
+    text = models_panel.slot(slot, NOW, 75, BLOCKS).plain
     assert "TRIAL  251 s left" in text
     assert "answers    1.1.0   on trial   goes back to  1.0.0" in text
 
@@ -100,7 +101,7 @@ def test_on_trial_the_candidate_answers_and_the_active_version_is_the_way_back(s
 def test_an_unsigned_version_is_called_so(site: Any) -> None:
     slot = site.snapshots["cam-0001"].models.slots[0]
     foreign = msgspec.structs.replace(slot.versions[0], signed_by="")
-    assert "UNSIGNED" in texts(device.version_cells(slot, foreign))
+    assert "UNSIGNED" in texts(models_panel.version_cells(slot, foreign))
 
 
 def test_the_countdown_goes_on_between_two_readings_and_never_below_nought(site: Any) -> None:

@@ -1,4 +1,4 @@
-"""What is shown before, while and after a device is changed: candidates, verification, plan, steps, trial, confirmation."""
+"""What is shown before, while and after a device is changed: candidates, verification, plan, steps, trial, outcome."""
 
 from __future__ import annotations
 
@@ -8,15 +8,14 @@ from dataclasses import dataclass
 from textual.content import Content
 
 from fieldops.errors import FieldopsError, next_step_of
-from fieldops.operations.rollback import RollbackPlan
 from fieldops.operations.sideload import SideloadPlan
 from fieldops.policy import Decision
 from fieldops.ports import Candidate, Progress
-from fieldops.steps import Step, describe, undo_of
+from fieldops.steps import Arm, Step, describe, undo_of
 from fieldops.tui import figures
 from fieldops.tui.glyphs import Glyphs
+from fieldops.tui.panels.checks import checks
 from fieldops.tui.panels.columns import Cell, Column
-from fieldops.tui.panels.device import checks
 from fieldops.tui.panels.ink import Part, Tone, heading, line, page, wrapped
 from fieldops.tui.panels.progress import progress_bar
 from fieldops.wire import SlotStatus, StepRecord
@@ -167,80 +166,39 @@ def trial_over(status: SlotStatus, width: int) -> list[Content]:
     ]
 
 
-# --- confirm -----------------------------------------------------------------------------------------------------------------
+def versions(record: StepRecord, glyphs: Glyphs) -> str:
+    return f"{record.previous or 'nothing'} {glyphs.arrow} {record.version or 'nothing'}"
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
-    """Everything a person needs to say yes or no. verb: on the button. unlock: the word to type first; "": none is asked.
-
-    reason_asked: the answer's words go to the audit log. no: on the button that changes nothing; third: on one between the two.
-    """
-
-    title: str
-    verb: str
-    rows: tuple[tuple[str, str], ...]
-    decision: Decision | None = None
-    unlock: str = ""
-    reason_asked: bool = True
-    no: str = "Cancel"
-    third: str = ""
-
-
-def rollback_question(planned: RollbackPlan, serving: str, decision: Decision, glyphs: Glyphs) -> Question:
-    """serving: what stops meanwhile, in words."""
-    return Question(
-        title=f"ROLL BACK {planned.device}",
-        unlock=planned.device,
-        verb="Roll back",
-        rows=(
-            ("model", f"{planned.model}   {planned.from_version or 'nothing'} {glyphs.arrow} {planned.to_version}"),
-            ("does", describe(planned.step)),
-            ("impact", serving),
-            ("undo", undo_of(planned.step, previous=planned.from_version)),
-        ),
-        decision=decision,
-    )
-
-
-def sideload_question(planned: SideloadPlan, decision: Decision | None, glyphs: Glyphs) -> Question:
-    return Question(
-        title=f"SIDELOAD to {planned.device}",
-        unlock=planned.device,
-        verb="Sideload",
-        rows=(
-            ("model", f"{planned.model}   {planned.from_version or 'nothing'} {glyphs.arrow} {planned.to_version}"),
-            ("does", f"{len(planned.steps)} steps: " + ", ".join(type(each.step).__name__ for each in planned.steps)),
-            ("impact", "the old model answers until the new one has passed its checks; no reboot"),
-            ("undo", f"the device goes back to {planned.from_version or 'no model'} by itself unless committed"),
-        ),
-        decision=decision,
-    )
-
-
-def stop_question(device: str, doing: str) -> Question:
-    """Esc while a step runs on a device. The laptop can stop waiting; it cannot call the step back."""
-    return Question(
-        title=f"STEP RUNS on {device}",
-        verb="Stop waiting",
-        no="Keep waiting",
-        third="Leave it running",
-        reason_asked=False,
-        rows=(
-            ("running", doing),
-            ("keep", "go on looking at it here"),
-            ("leave", "back to the list; the step goes on, and S on the device comes back to it"),
-            (
-                "stop",
-                "no further step is sent; the device ends this one or goes back by itself; the log says `unknown` until then",
-            ),
-        ),
-    )
-
-
-def question(asked: Question, width: int) -> Content:
-    lines = [each for label, text in asked.rows for each in wrapped(label, [figures.clean(text)], width, 9)]
-    if asked.decision is not None:
-        tone: Tone = "plain" if asked.decision.allowed else "fail"
-        lines += wrapped("policy", [figures.clean(asked.decision.text)], width, 9, tone)
+def outcome(record: StepRecord, width: int, glyphs: Glyphs) -> Content:
+    """What came of one step, and the checks that decided."""
+    lines = [
+        line(("DONE  ", "ok"), f"{record.kind}   {versions(record, glyphs)}"),
+        line(("step  ", "muted"), record.step_id[-24:]),
+    ]
+    if record.message:
+        lines += wrapped("says", [figures.clean(record.message)], width, 6)
+    if record.checks:
+        lines += [line(), *checks(record.checks, width, glyphs)]
     return page(lines)
+
+
+def sideload_done(planned: SideloadPlan) -> Content:
+    what = f"{figures.clean(planned.model)} {figures.clean(planned.to_version)}"
+    if planned.steps and isinstance(planned.steps[-1].step, Arm):
+        return line(("ARMED    ", "warn"), f"{what} waits on the device for its window; D on the device takes it back")
+    return line(("DONE     ", "ok"), f"{what} answers and is kept")
+
+
+def glass_offer(width: int) -> list[Content]:
+    """Below a refusal for age alone."""
+    return [
+        line(("X", "accent"), ("  BREAK GLASS", "fail"), "  use it all the same, with the approvals of two people"),
+        *wrapped(
+            "",
+            ["renewing the stick is the better way: the release team sends a few KB (`fieldops stick renew FILE`)"],
+            width,
+            3,
+            "muted",
+        ),
+    ]

@@ -10,8 +10,8 @@ from textual.content import Content
 
 from fieldops.tui import figures
 from fieldops.tui.commands import BY_ID, EVERYWHERE, Command
+from fieldops.tui.keynames import key_name
 from fieldops.tui.panels.ink import Tone, line, page, wrapped
-from fieldops.tui.screens.view import key_name
 
 
 @dataclass(frozen=True, slots=True)

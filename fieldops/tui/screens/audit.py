@@ -13,6 +13,8 @@ from fieldops.tui.commands import bindings
 from fieldops.tui.panels import top
 from fieldops.tui.panels import trail as panel
 from fieldops.tui.panels.columns import Cell
+from fieldops.tui.panels.ink import Part
+from fieldops.tui.readtable import holds
 from fieldops.tui.screens.view import Line, View
 from fieldops.tui.table import LineTable
 
@@ -32,11 +34,12 @@ class AuditScreen(View):
     scope = "audit"
     BINDINGS: ClassVar[list[BindingType]] = list(bindings("audit"))
 
-    def __init__(self) -> None:
+    def __init__(self, words: str = "") -> None:
+        """words: what it is narrowed to at first."""
         super().__init__()
         self._entries: dict[str, Entry] = {}
         self._report: TrailReport | None = None
-        self._filter = ""
+        self._filter = words
         self._read_at = float("-inf")
         self._reading = False
 
@@ -47,6 +50,11 @@ class AuditScreen(View):
     def on_mount(self) -> None:
         self.table.focus()
         self.do_refresh()
+
+    @property
+    def text_to_copy(self) -> str:
+        key = self.table.cursor
+        return panel.entry_in_full(self._entries[key], 100).plain if key is not None else ""
 
     @property
     def table(self) -> LineTable:
@@ -66,11 +74,12 @@ class AuditScreen(View):
     def _arrange(self) -> None:
         wanted = self._filter.lower().split()
 
-        def shown(key: str) -> bool:
-            text = " ".join(cell.text for cell in self._cells(key)).lower()
-            return all((word[1:] not in text) if word.startswith("!") and len(word) > 1 else word in text for word in wanted)
+        def text(key: str) -> str:
+            """Also what has no column: who, why and the ticket."""
+            entry = self._entries[key]
+            return " ".join([*(cell.text for cell in self._cells(key)), entry.actor, entry.reason, entry.ticket])
 
-        self.table.set_rows([key for key in self._entries if shown(key)])
+        self.table.set_rows([key for key in self._entries if holds(text(key), wanted)])
 
     def draw(self) -> None:
         app = self.console_app
@@ -83,7 +92,11 @@ class AuditScreen(View):
 
     def top(self, width: int) -> Content:
         app = self.console_app
-        return top.titled("Audit", [figures.clip(app.actor, 24, app.glyphs)], [], app.site.now(), width, app.glyphs)
+        parts: list[Part] = [figures.clip(app.actor, 24, app.glyphs)]
+        if self._filter:
+            parts.append((f"/{self._filter}", "accent"))
+            parts.append(f"{len(self.table.keys)} of {len(self._entries)}")
+        return top.titled("Audit", parts, [], app.site.now(), width, app.glyphs)
 
     # --- commands --------------------------------------------------------------------------------------------------------------
 
@@ -144,4 +157,4 @@ class AuditScreen(View):
             self._filter = ""
             self._arrange()
         else:
-            self.console_app.pop_screen()
+            self.console_app.leave()

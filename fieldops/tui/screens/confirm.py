@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from textual.app import ComposeResult
@@ -11,20 +10,12 @@ from textual.containers import Horizontal, VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Button, Input, Static
 
-from fieldops.tui.panels import change
-from fieldops.tui.panels.change import Question
-from fieldops.tui.panels.ink import line
+from fieldops.tui.panels import asking
+from fieldops.tui.panels.asking import Answer, Question
+from fieldops.tui.panels.ink import Part, line
 
 GUARD_S = 0.3
 WIDTH = 76
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """third: the button between yes and no was pressed."""
-
-    reason: str
-    third: bool = False
 
 
 class ConfirmScreen(ModalScreen[Answer | None]):
@@ -42,20 +33,20 @@ class ConfirmScreen(ModalScreen[Answer | None]):
 
     def compose(self) -> ComposeResult:
         asked = self._question
-        with VerticalScroll(id="confirm", can_focus=False) as box:
+        with VerticalScroll(id="confirm", can_focus=False, classes="loud" if asked.loud else None) as box:
             box.border_title = line(asked.title).markup
-            yield Static(change.question(asked, WIDTH - 6), id="confirm-text", markup=False)
+            yield Static(asking.question(asked, WIDTH - 6), id="confirm-text", markup=False)
+            for each in asked.fields:
+                yield Static(line((f"{each.name:<9}", "muted"), (each.note, "muted")), markup=False, classes="label")
+                yield Input(value=each.value, id=f"field-{each.name}", max_length=500, compact=True)
             if asked.reason_asked:
                 yield Static(
                     line(("reason   ", "muted"), ("for the audit log; may stay empty", "muted")), markup=False, classes="label"
                 )
                 yield Input(id="reason", max_length=500, compact=True)
             if asked.unlock:
-                yield Static(
-                    line(("unlock   ", "muted"), "type ", (asked.unlock, "accent"), " to unlock the button"),
-                    markup=False,
-                    classes="label",
-                )
+                what: tuple[Part, ...] = (asked.unlock_note,) if asked.unlock_note else ("type ", (asked.unlock, "accent"))
+                yield Static(line(("unlock   ", "muted"), *what, " to unlock the button"), markup=False, classes="label")
                 yield Input(id="unlock", max_length=80, compact=True)
             with Horizontal(id="buttons"):
                 yield Button(asked.no, id="cancel", compact=True)
@@ -106,11 +97,14 @@ class ConfirmScreen(ModalScreen[Answer | None]):
         event.stop()
         if event.button.id == "go":
             reason = self.query_one("#reason", Input).value.strip() if self._question.reason_asked else ""
-            self.dismiss(Answer(reason))
+            self.dismiss(Answer(reason, fields=self._typed()))
         elif event.button.id == "third":
-            self.dismiss(Answer("", third=True))
+            self.dismiss(Answer("", third=True, fields=self._typed()))
         else:
             self.dismiss(None)
+
+    def _typed(self) -> dict[str, str]:
+        return {each.name: self.query_one(f"#field-{each.name}", Input).value.strip() for each in self._question.fields}
 
     def action_cancel(self) -> None:
         if self._armed:

@@ -11,7 +11,7 @@ from textual.containers import Horizontal
 from textual.content import Content
 from textual.widgets import Static
 
-from fieldops.tui.commands import bindings
+from fieldops.tui.commands import BY_ID, bindings
 from fieldops.tui.panels import fleet as panel
 from fieldops.tui.panels import top
 from fieldops.tui.panels.columns import Cell
@@ -29,6 +29,10 @@ ORDER_EVERY_S = 1.0
 ORDER_AT_ONCE = 500  # up to so many rows the worst comes to the top at every tick until a key is pressed
 STILL_S = 1.0  # rows never move within this time of a key
 
+_OF_A_DEVICE = {
+    "fleet.open", "device.sideload", "device.rollback", "setup.trust_host", "setup.enrol", "setup.log_in",
+}  # fmt: skip
+
 
 class FleetScreen(View):
     scope = "fleet"
@@ -40,6 +44,7 @@ class FleetScreen(View):
         self._filter = ""
         self._faults_only = False
         self._sort = 0
+        self._reversed = False
         self._ordered_at = float("-inf")
         self._moved_at = float("-inf")
 
@@ -62,6 +67,17 @@ class FleetScreen(View):
     def selected(self) -> Key | None:
         cursor = self.table.cursor
         return Key(cursor) if cursor is not None else None
+
+    @property
+    def text_to_copy(self) -> str:
+        """The whole of the panel beside the list, with the way to the device."""
+        key = self.selected
+        sight = self._sights.get(key) if key is not None else None
+        if sight is None:
+            return ""
+        entry = sight.entry
+        text = panel.side(sight, self.console_app.site.now(), 100, self.console_app.glyphs).plain
+        return f"{text}\naddress {entry.lan or entry.ssh or '-'}  id {entry.id or '-'}"
 
     @property
     def shown(self) -> Sequence[str]:
@@ -91,6 +107,7 @@ class FleetScreen(View):
                 terms=parse_filter(self._filter),
                 faults_only=self._faults_only,
                 sort=SORTS[self._sort],
+                backwards=self._reversed,
                 now=app.site.now(),
             )
         )
@@ -140,7 +157,8 @@ class FleetScreen(View):
             parts += [dot, ("/" + self._filter, "accent")]
         if self._faults_only:
             parts += [dot, ("faults only", "warn")]
-        parts += [(f"{dot}{SORTS[self._sort]}", "muted")]
+        by = "" if self._sort == 0 else "by "
+        parts += [(f"{dot}{by}{SORTS[self._sort]}{', reversed' * self._reversed}", "muted")]
         return line(*parts).truncate(self.size.width)
 
     def on_line_table_highlighted(self, message: LineTable.Highlighted) -> None:
@@ -184,20 +202,31 @@ class FleetScreen(View):
         self.rearrange()
         self.tick()
 
-    def do_sort(self, _argument: str = "") -> None:
-        self._sort = (self._sort + 1) % len(SORTS)
+    def do_sort(self, argument: str = "") -> None:
+        if argument and argument not in SORTS:
+            self.console_app.tell(f"no column {argument!r}; there are: {', '.join(SORTS)}", "warning")
+            return
+        self._sort = SORTS.index(argument) if argument else (self._sort + 1) % len(SORTS)
+        self._reversed = False
+        self.rearrange()
+        self.tick()
+
+    def do_reverse(self, _argument: str = "") -> None:
+        self._reversed = not self._reversed
         self.rearrange()
         self.tick()
 
     def do_back(self, _argument: str = "") -> None:
-        """Esc leaves the filter box, then clears what hides rows; at the root it does nothing more."""
+        """Esc leaves the filter box, then clears what hides rows; then it stops what runs. It never quits."""
         if self.close_filter(self.table):
             self._set_filter("")
         elif self._filter or self._faults_only:
             self._faults_only = False
             self._set_filter("")
+        elif self.console_app.jobs.shown:
+            self.console_app.run_command(BY_ID["job.stop"])
 
     def may(self, command_id: str) -> bool:
-        if command_id in {"fleet.open", "device.sideload", "device.rollback"}:
+        if command_id in _OF_A_DEVICE:
             return self.selected is not None
         return True

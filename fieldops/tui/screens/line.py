@@ -26,8 +26,10 @@ class LineScreen(ModalScreen[str | None]):
         Binding("tab", "complete", "Complete", id="line.complete", priority=True),
     ]
 
-    def __init__(self, commands: Sequence[Command], arguments: dict[str, Sequence[str]]) -> None:
+    def __init__(self, commands: Sequence[Command], arguments: dict[str, Sequence[str]], text: str = "") -> None:
+        """text: what stands on the line at first."""
         super().__init__()
+        self._text = text
         self._commands = [command for command in commands if command.words]
         self._completions = [command.words[0] for command in self._commands]
         for command in self._commands:
@@ -38,10 +40,12 @@ class LineScreen(ModalScreen[str | None]):
             yield Static(id="line-hints", markup=False)
             with Horizontal(id="line-row"):
                 yield Static(":", id="line-colon", markup=False)
-                yield Input(id="line", suggester=SuggestFromList(self._completions), compact=True)
+                yield Input(
+                    self._text, id="line", select_on_focus=False, suggester=SuggestFromList(self._completions), compact=True
+                )
 
     def on_mount(self) -> None:
-        self._hint("")
+        self._hint(self._text)
         self.query_one("#line").focus()
 
     def _hint(self, typed: str) -> None:

@@ -1,15 +1,17 @@
 """A signed bundle onto one device: pick -> verify -> plan -> apply -> trial. Each stage shows what the next rests on.
 
+Metadata that is only too old can be used by breaking glass: approvals of two people, judged here and again by the device.
+
 Leaving while steps run leaves the work running: the strip shows it, and `S` on the same device comes back here.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import BindingType
-from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.widgets import Static
 
@@ -19,35 +21,46 @@ from fieldops.steps import Activate
 from fieldops.tui import figures
 from fieldops.tui.commands import bindings
 from fieldops.tui.jobs import Job
+from fieldops.tui.page import Page
+from fieldops.tui.panels import asking, top
 from fieldops.tui.panels import change as panel
-from fieldops.tui.panels import top
 from fieldops.tui.panels.columns import Cell
 from fieldops.tui.panels.ink import Part, heading, line, page
 from fieldops.tui.panels.progress import progress_bar
+from fieldops.tui.running import stop
 from fieldops.tui.screens.view import Line, View
+from fieldops.tui.site import Glass
 from fieldops.tui.snapshots import Key, Sight
 from fieldops.tui.table import LineTable
 
 if TYPE_CHECKING:
+    from fieldops.fleet import DeviceEntry
     from fieldops.operations.sideload import SideloadPlan
     from fieldops.policy import Decision
     from fieldops.ports import Candidate, TrustedBundle
     from fieldops.tui.applying import Applying
-    from fieldops.tui.screens.confirm import Answer
+    from fieldops.tui.panels.asking import Answer
     from fieldops.wire import SlotStatus
 
 SCAN_S = 30.0
 VERIFY_S = 600.0
-PLAN_S = 20.0
+PLAN_S = 60.0
+STATEMENT_S = 60.0
+Planning = tuple["TrustedBundle", "SideloadPlan", "tuple[Decision, ...]"]
+Begin = Callable[[Key, "DeviceEntry", "SideloadPlan", Words], "Applying"]
 
 
 class SideloadScreen(View):
     scope = "sideload"
     BINDINGS: ClassVar[list[BindingType]] = list(bindings("sideload"))
 
-    def __init__(self, sight: Sight, key: Key, applying: Applying | None = None) -> None:
-        """applying: steps that run already, to come back to."""
+    def __init__(self, sight: Sight, key: Key, begin: Begin, applying: Applying | None = None) -> None:
+        """begin: the steps of a confirmed plan. applying: steps that run already, to come back to."""
         super().__init__()
+        self._begin_steps = begin
+        self._bundle: TrustedBundle | None = None
+        self._glass: Glass | None = None
+        self._arm = ""
         self._key = key
         self._sight = sight
         self._stage = "pick"
@@ -65,7 +78,7 @@ class SideloadScreen(View):
         yield LineTable(
             panel.CANDIDATE_COLUMNS, self._cells, self.console_app.glyphs, empty="looking for a stick ...", id="candidates"
         )
-        with VerticalScroll(id="work", can_focus=True):
+        with Page(id="work", can_focus=True):
             yield Static(id="work-text", markup=False)
 
     def on_mount(self) -> None:
@@ -82,10 +95,17 @@ class SideloadScreen(View):
         return self._key
 
     @property
+    def text_to_copy(self) -> str:
+        if self._stage == "pick":
+            key = self.table.cursor
+            return "  ".join(cell.text for cell in self._cells(key)) if key is not None else ""
+        return str(self.query_one("#work-text", Static).content)
+
+    @property
     def stage(self) -> str:
         applying = self._applying
         if self._stage == "apply" and applying is not None and (applying.done or applying.can_commit):
-            return "trial"
+            return "trial"  # also when the device is armed: the trial is then its own
         return self._stage
 
     def _cells(self, key: str) -> tuple[Cell, ...]:
@@ -121,7 +141,7 @@ class SideloadScreen(View):
             self.query_one("#strip").display = False
 
     def _content(self, width: int) -> Content:
-        lines = self._bundle()
+        lines = self._chosen_lines()
         glyphs = self.console_app.glyphs
         if self._stage == "verify" and self._fault is None:
             elapsed = self.console_app.site.monotonic() - self._began
@@ -137,9 +157,11 @@ class SideloadScreen(View):
             lines += self._steps(self._applying, width)
         if self._fault is not None:
             lines += panel.refusal(self._fault, width)
+            if self._may_break_glass:
+                lines += [Content(""), *panel.glass_offer(width)]
         return page(lines)
 
-    def _bundle(self) -> list[Content]:
+    def _chosen_lines(self) -> list[Content]:
         chosen = self._chosen
         if chosen is None:
             return []
@@ -157,11 +179,7 @@ class SideloadScreen(View):
         if applying.can_commit:
             lines += [Content(""), *self._trial(width)]
         if applying.done:
-            plan = applying.plan
-            lines += [
-                Content(""),
-                line(("DONE     ", "ok"), f"{figures.clean(plan.model)} {figures.clean(plan.to_version)} answers and is kept"),
-            ]
+            lines += [Content(""), panel.sideload_done(applying.plan)]
         if applying.fault is not None:
             lines += [Content(""), *panel.refusal(applying.fault, width)]
         return lines
@@ -229,28 +247,42 @@ class SideloadScreen(View):
     def do_pick(self, _argument: str = "") -> None:
         """Enter: the next stage, whichever this is."""
         if self._stage == "pick" and self.table.cursor is not None:
-            self._verify(self._candidates[self.table.cursor])
+            self._verify(self._candidates[self.table.cursor], None)
         elif self._stage == "plan" and self._plan is not None and self._plan.steps and self._fault is None:
             decisions = [decision for decision in self._decisions if not decision.allowed]
-            question = panel.sideload_question(self._plan, decisions[0] if decisions else None, self.console_app.glyphs)
+            glyphs = self.console_app.glyphs
+            question = asking.sideload_question(
+                self._plan, decisions[0] if decisions else None, glyphs, broken=self._glass is not None
+            )
             self.console_app.ask(question, self._confirmed)
 
-    def _verify(self, candidate: Candidate) -> None:
-        site = self.console_app.site
-        self._chosen, self._fault, self._plan = candidate, None, None
-        self._began = site.monotonic()
+    def _verify(self, candidate: Candidate, glass: Glass | None) -> None:
+        site, entry = self.console_app.site, self._sight.entry
+        self._chosen, self._glass, self._arm = candidate, glass, ""
+        self._forget_plan()
 
-        def work(job: Job[tuple[SideloadPlan, tuple[Decision, ...]]]) -> tuple[SideloadPlan, tuple[Decision, ...]]:
-            bundle: TrustedBundle = site.fetch(candidate, site.deadline(VERIFY_S, job.cancel), job.report)
-            planned = site.plan_sideload(self._sight.entry, bundle, site.deadline(PLAN_S, job.cancel))
-            return planned, tuple(site.decide(each.step) for each in planned.steps)
+        def work(job: Job[Planning]) -> Planning:
+            bundle = site.fetch(candidate, entry, site.deadline(VERIFY_S, job.cancel), job.report, glass)
+            return self._planning(job, bundle, "")
 
         self._job = self.start("verifying", work, self._planned, self._refused)
         self._enter("verify")
 
-    def _planned(self, result: tuple[SideloadPlan, tuple[Decision, ...]]) -> None:
+    def _forget_plan(self) -> None:
+        self._fault, self._plan = None, None
+        self._began = self.console_app.site.monotonic()
+
+    def _planning(self, job: Job[Planning], bundle: TrustedBundle, arm: str) -> Planning:
+        """In a thread: the steps for the device as it is now, and what the policy says of each."""
+        site, glass = self.console_app.site, self._glass
+        approvals = site.approvals(glass.approvals) if glass is not None else ()
+        deadline = site.deadline(PLAN_S, job.cancel)
+        planned = site.plan_sideload(self._sight.entry, bundle, deadline, arm=arm, approvals=approvals)
+        return bundle, planned, tuple(site.decide(each.step) for each in planned.steps)
+
+    def _planned(self, result: Planning) -> None:
         self._job = None
-        self._plan, self._decisions = result
+        self._bundle, self._plan, self._decisions = result
         self._enter("plan")
 
     def _refused(self, error: FieldopsError) -> None:
@@ -259,12 +291,62 @@ class SideloadScreen(View):
         self.console_app.remember(error)
         self._enter(self._stage)
 
+    # --- arm, break glass ----------------------------------------------------------------------------------------------------
+
+    def do_arm(self, argument: str = "") -> None:
+        """Plan again: staged now, tried by the device alone inside a window. argument: the window."""
+
+        def answered(answer: Answer | None) -> None:
+            if answer is not None:
+                self._replan(answer.fields["window"])
+
+        if argument:
+            self._replan(argument)
+        else:
+            self.console_app.ask(asking.arm_question(self._sight.entry.name, self._arm), answered)
+
+    def _replan(self, window: str) -> None:
+        bundle = self._bundle
+        if bundle is None:
+            return
+        self._forget_plan()
+        self._arm = window
+        self._job = self.start("planning", lambda job: self._planning(job, bundle, window), self._planned, self._refused)
+        self._enter("verify")
+
+    @property
+    def _may_break_glass(self) -> bool:
+        """Only for what is refused for its age alone; whether the approvals are good is judged by those who verify."""
+        return self._chosen is not None and self._fault is not None and self._fault.reason == "expired"
+
+    def do_break_glass(self, _argument: str = "") -> None:
+        chosen = self._chosen
+        if chosen is not None:
+            place = f"~/statement-{chosen.model}-{chosen.version}.json"
+            self.console_app.ask(asking.glass_question(self._sight.entry.name, chosen, place), self._glass_answered)
+
+    def _glass_answered(self, answer: Answer | None) -> None:
+        app, site, chosen, entry = self.console_app, self.console_app.site, self._chosen, self._sight.entry
+        if answer is None or chosen is None:
+            return
+        if not answer.third:
+            files = tuple(answer.fields[name] for name in ("first", "second") if answer.fields[name])
+            self._verify(chosen, Glass(files))
+            return
+        place, reason = answer.fields["statement"], answer.fields["why"]
+        self.start(
+            "writing the statement",
+            lambda job: site.write_statement(chosen, entry, place, reason, site.deadline(STATEMENT_S, job.cancel)),
+            lambda file: app.tell(f"{file}: have two people sign it with `fieldops approve`, then X again with their files"),
+            app.tell_error,
+        )
+
     # --- apply, trial ----------------------------------------------------------------------------------------------------
 
     def _confirmed(self, answer: Answer | None) -> None:
         if answer is None or self._plan is None:
             return
-        self._applying = self.console_app.apply(self._key, self._sight.entry, self._plan, Words(reason=answer.reason))
+        self._applying = self._begin_steps(self._key, self._sight.entry, self._plan, Words(reason=answer.reason))
         self._enter("apply")
 
     def do_commit(self, _argument: str = "") -> None:
@@ -285,6 +367,10 @@ class SideloadScreen(View):
             return stage == "trial" and not self._trial_over
         if command_id == "sideload.rescan":
             return stage == "pick"
+        if command_id == "sideload.arm":
+            return stage == "plan" and self._bundle is not None and self._fault is None
+        if command_id == "sideload.break_glass":
+            return stage == "verify" and self._may_break_glass
         if command_id == "sideload.pick":
             return stage == "pick" or (stage == "plan" and bool(self._plan and self._plan.steps))
         return True
@@ -300,9 +386,17 @@ class SideloadScreen(View):
             return
         applying = self._applying
         if applying is None or applying.job is None:
-            self.console_app.pop_screen()
+            self.console_app.leave()
             return
-        self.console_app.ask(panel.stop_question(applying.entry.name, applying.job.title), self._stop_or_leave)
+        question = asking.stop_question(f"STEP RUNS on {applying.entry.name}", applying.job.title)
+        self.console_app.ask(question, self._stop_or_leave)
+
+    def do_stop(self, _argument: str = "") -> None:
+        """The work of this screen, before any other."""
+        app, applying = self.console_app, self._applying
+        mine = applying.job if applying is not None else self._job
+        if mine is not None or app.jobs.shown:
+            stop(app, mine or app.jobs.shown[-1])
 
     def _stop_or_leave(self, answer: Answer | None) -> None:
         applying = self._applying
@@ -312,4 +406,4 @@ class SideloadScreen(View):
             applying.job.cancel.cancel()
             return
         if self.console_app.view is self:
-            self.console_app.pop_screen()
+            self.console_app.leave()

@@ -12,33 +12,23 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from fieldops.errors import FieldopsError
-from fieldops.tui import figures
 from fieldops.tui.commands import BY_ID, COMMANDS
 from fieldops.tui.jobs import Job
+from fieldops.tui.keynames import key_name
 from fieldops.tui.panels.ink import Part, line
-from fieldops.tui.panels.progress import progress_bar
+from fieldops.tui.panels.progress import job_strip
 
 if TYPE_CHECKING:
-    from fieldops.tui.app import Console
+    from fieldops.fleet import DeviceEntry
+    from fieldops.tui.front import Front
     from fieldops.tui.snapshots import Key
+    from fieldops.wire import SlotStatus, VersionInfo
 
 T = TypeVar("T")
-KEY_NAMES = {
-    "slash": "/", "colon": ":", "question_mark": "?", "enter": "Enter", "escape": "Esc", "space": "Space", "up": "Up", "down": "Down",
-    "left": "Left", "right": "Right", "pagedown": "PgDn", "pageup": "PgUp", "home": "Home", "end": "End", "tab": "Tab",
-    "shift+tab": "Shift+Tab", "less_than_sign": "<", "greater_than_sign": ">", "delete": "Del", "backspace": "Backspace",
-}  # fmt: skip
-MOST_KEYS = 8  # in the key bar
+MOST_KEYS = 8  # in the key bar, with help
+MORE_FROM, MOST_IF_WIDE = 100, 13  # columns from which it holds more
+GAP = 2  # between two keys of the bar
 SMALLEST = (60, 16)
-
-
-def key_name(key: str) -> str:
-    if key in KEY_NAMES:
-        return KEY_NAMES[key]
-    *modifiers, last = key.split("+")
-    shown = KEY_NAMES.get(last, last)
-    names = {"ctrl": "Ctrl", "shift": "Shift", "alt": "Alt", "super": "Super"}
-    return "+".join([*(names.get(each, each) for each in modifiers), shown.upper() if modifiers and len(shown) == 1 else shown])
 
 
 class Line(Static):
@@ -71,13 +61,28 @@ class View(Screen[None]):
         raise NotImplementedError
 
     @property
-    def console_app(self) -> Console:
-        return cast("Console", self.app)
+    def console_app(self) -> Front:
+        return cast("Front", self.app)
 
     @property
     def selected(self) -> Key | None:
         """The device that commands act on."""
         return None
+
+    @property
+    def selected_version(self) -> tuple[SlotStatus, VersionInfo | None] | None:
+        """The version under the cursor, where versions are listed."""
+        return None
+
+    @property
+    def stranger(self) -> DeviceEntry | None:
+        """A device under the cursor that is not in the list yet."""
+        return None
+
+    @property
+    def text_to_copy(self) -> str:
+        """The selected thing in full; "" for nothing."""
+        return ""
 
     def on_mount(self) -> None:
         self.bindings_updated_signal.subscribe(self, lambda _screen: self.draw_keys())
@@ -118,13 +123,10 @@ class View(Screen[None]):
 
     def draw_strip(self) -> None:
         strip = self.query_one("#strip", Line)
-        shown = [job for job in self.console_app.jobs.running if job.title]
+        shown = self.console_app.jobs.shown
         strip.display = bool(shown)
         if shown:
-            job = shown[-1]
-            head = line((f" {figures.clean(job.title)}  ", "strong"))
-            room = max(10, self.size.width - head.cell_length - 1)
-            strip.show(head.append(progress_bar(job.progress, room, self.console_app.glyphs)))
+            strip.show(job_strip(shown[-1], len(shown) - 1, self.size.width, self.console_app.glyphs))
 
     def draw_keys(self) -> None:
         width = self.size.width
@@ -140,7 +142,10 @@ class View(Screen[None]):
             shown.append((command.key_shown or key_name(key), command.label))
         order = {command.label: number for number, command in enumerate(COMMANDS) if command.label}
         shown.sort(key=lambda item: order[item[1]])
-        self.query_one("#keys", Line).show(_fitting(shown[:MOST_KEYS], width))
+        most = MOST_IF_WIDE if width >= MORE_FROM else MOST_KEYS
+        helps = [item for item in shown if item[1] == BY_ID["app.help"].label]
+        others = [item for item in shown if item not in helps]
+        self.query_one("#keys", Line).show(_fitting(others[: most - len(helps)], helps, width))
 
     def open_filter(self, text: str, placeholder: str, *, after: str) -> None:
         """The focus moves at once, so that no letter typed next can be taken for a command."""
@@ -193,14 +198,19 @@ class View(Screen[None]):
         return self.console_app.jobs.start(Job(title, changes=changes), work, done_here, failed_here)
 
 
-def _fitting(keys: list[tuple[str, str]], width: int) -> Content:
-    """As many keys as the row holds; `? help` keeps its place."""
+def _fitting(keys: list[tuple[str, str]], last: list[tuple[str, str]], width: int) -> Content:
+    """As many keys as the row holds; the last ones keep their place."""
     parts: list[Part] = [" "]
-    used = 1
+    used = 1 + sum(_room(*each) for each in last)
     for key, label in keys:
-        room = len(key) + len(label) + 3
-        if used + room - 2 > width:
+        if used + _room(key, label) - GAP > width:
             break
-        parts += [(key, "accent"), f" {label}  "]
-        used += room
+        parts += [(key, "accent"), f" {label}{' ' * GAP}"]
+        used += _room(key, label)
+    for key, label in last:
+        parts += [(key, "accent"), f" {label}{' ' * GAP}"]
     return line(*parts)
+
+
+def _room(key: str, label: str) -> int:
+    return len(key) + 1 + len(label) + GAP
