@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from fieldops.decoding import decoder
-from fieldops.drift.sketch import PackedWindow, Reference, Window, packed, unpacked
+from fieldops.drift.report import DriftReport
 from fieldops.errors import FieldopsError, MalformedReply, UsageFault, from_parts, next_step_of
 from fieldops.steps import Step
 
@@ -107,37 +107,6 @@ class ModelsReport(_Message, frozen=True, kw_only=True):
     slots: list[SlotStatus]
     lease_holder: str | None = None  # laptop id that holds the device's lease
     lease_s: float | None = None
-
-
-class Stats(_Message, frozen=True, kw_only=True):
-    """Evidence for the cause of a drift alarm. None: not measured."""
-
-    golden_ok: bool | None = None  # the golden set replayed on the device as it is now
-    replay_bit_equal: bool | None = None
-    digest_ok: bool | None = None
-    p50_ms: float | None = None
-    baseline_p50_ms: float | None = None
-    throttled: bool | None = None
-    labelled: int = 0
-    labelled_correct: int = 0
-
-
-class DriftReport(_Message, frozen=True, kw_only=True):
-    """Counts only; the laptop compares. windows: newest last."""
-
-    model: str
-    version: str
-    reference: Reference | None
-    windows: list[Window]
-    stats: Stats = Stats()
-    packed: list[PackedWindow] = []  # instead of windows, for who asks with ?packed=1
-
-    def for_a_slow_line(self) -> DriftReport:
-        return msgspec.structs.replace(self, windows=[], packed=[packed(window) for window in self.windows])
-
-    def plain(self) -> DriftReport:
-        """With windows, however it came. Raises ValueError."""
-        return msgspec.structs.replace(self, windows=[*self.windows, *(unpacked(each) for each in self.packed)], packed=[])
 
 
 class DriftReports(_Message, frozen=True, kw_only=True):

@@ -22,8 +22,9 @@ from fieldops.agent.crash_scene import BOOT, INSTALL, NEXT_BOOT, REVERT, flash, 
 from fieldops.agent.crash_states import CrashState, Disk, Done, Recorder, at_rest, kills, power_cuts, torn_logs
 from fieldops.agent.home import AgentHome
 from fieldops.agent.judged import Judge
-from fieldops.edges.disk import FAULTS, witnessed
+from fieldops.edges.disk import witnessed
 from fieldops.edges.faults import Full
+from fieldops.edges.operation import FAULTS
 from fieldops.errors import FieldopsError
 from fieldops.steps import Step
 

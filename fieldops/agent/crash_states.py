@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
-from fieldops.edges.disk import Operation
+from fieldops.edges.operation import Operation
 
 WAL_SUFFIX: Final = "-wal"
 _FRAME_BYTES = 24 + 4096  # of SQLite's write-ahead log at its usual page size

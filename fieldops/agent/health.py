@@ -22,11 +22,11 @@ from fieldops.agent.serving import Served
 from fieldops.agent.transaction import Transaction
 from fieldops.agent.workers import WorkerGone, WorkerSaid
 from fieldops.decoding import decoder
+from fieldops.drift.report import DriftReport, Stats
 from fieldops.drift.sketch import Reference, Window
 from fieldops.edges.registry import Installed
 from fieldops.edges.telemetry import Telemetry
 from fieldops.errors import DeviceCannot
-from fieldops.wire import DriftReport, Stats
 
 TICK_S = 0.25  # between two looks at the deadlines
 LOOK_S = 1.0  # between two looks at the models

@@ -21,10 +21,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from fieldops.drift.lag import wilson
+from fieldops.drift.report import DriftReport, Stats
 from fieldops.drift.shift import FEWEST, LOOK_BACK, FeatureShift, assess, fits
 from fieldops.drift.sketch import Reference
 from fieldops.fleet import Resources, Serving
-from fieldops.wire import DriftReport, Stats
 
 __all__ = ["Diagnosis", "FeatureShift", "Verdict", "diagnose"]
 

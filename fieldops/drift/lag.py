@@ -6,8 +6,6 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from fieldops.bench import median
-
 Z95 = 1.959964
 
 
@@ -53,6 +51,8 @@ def wilson(correct: int, n: int) -> tuple[float, float]:
 
 def accuracy(given: Iterable[Given], labels: Mapping[str, LateLabel]) -> Accuracy:
     """labels: by request. A label for an answer not in `given` is left out; one before its answer counts with lag 0."""
+    from statistics import median  # loads decimal and random, which no start-up should pay for
+
     labelled = correct = waiting = 0
     lags: list[float] = []
     for answer in given:

@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
 
-from fieldops.edges.disk import Operation, Written, make_folder, performing, storage_faults, sync_folder
+from fieldops.edges.disk import Written, make_folder, performing, storage_faults, sync_folder
+from fieldops.edges.operation import Operation
 from fieldops.errors import StorageFault
 
 BUSY_S = 10.0  # an append takes milliseconds; who waits this long waits for a process that hangs

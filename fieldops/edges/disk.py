@@ -1,7 +1,7 @@
 """Files that are whole or not there, and the one door through which an agent's storage changes.
 
-Every durable change is an `Operation` that a witness may see before and after it is done: the crash tests record them,
-cut them off, or let them fail as a full disk does. Without a witness an operation costs one comparison.
+A witness may see every `Operation` before and after it is done: the crash tests record them, cut them off, or let them fail
+as a full disk does. Without a witness an operation costs one comparison.
 """
 
 from __future__ import annotations
@@ -12,36 +12,12 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final, Literal, Protocol, Self
+from typing import Self
 
-from msgspec import Struct
-
+from fieldops.edges.operation import FAULTS, Operation, Witness
 from fieldops.errors import StorageFault
 
-FAULTS: Final = "FIELDOPS_FAULTS"  # see edges/faults.py
 _COPY_BYTES = 1 << 20
-
-Kind = Literal["create", "write", "fsync", "rename", "unlink", "link", "symlink", "mkdir", "rmdir", "fsync_folder", "commit"]
-
-
-class Operation(Struct, frozen=True):
-    """to: the new name of rename and link. offset, data: of write. target: what a symlink says. path of commit: the database."""
-
-    kind: Kind
-    path: Path
-    to: Path | None = None
-    offset: int = 0
-    data: bytes = b""
-    target: str = ""
-
-
-class Witness(Protocol):
-    def before(self, operation: Operation) -> None:
-        """An OSError raised here is the operation's own: it was not done."""
-        ...
-
-    def after(self, operation: Operation) -> None: ...
-
 
 _witnesses: list[Witness] = []
 _named = FAULTS in os.environ

@@ -20,7 +20,7 @@ import threading
 from pathlib import Path
 from typing import Final, Literal
 
-from fieldops.edges.disk import FAULTS, Kind, Operation, Witness
+from fieldops.edges.operation import FAULTS, Kind, Operation, Witness
 
 # What may need a free block; the rest only frees or flushes.
 GROWING: Final[frozenset[Kind]] = frozenset({"create", "write", "link", "symlink", "mkdir", "rename", "commit"})

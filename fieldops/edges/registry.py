@@ -20,7 +20,8 @@ from msgspec import Struct
 from fieldops.bundles.manifest import Manifest
 from fieldops.decoding import decoder
 from fieldops.edges.database import connect
-from fieldops.edges.disk import Operation, performing
+from fieldops.edges.disk import performing
+from fieldops.edges.operation import Operation
 from fieldops.errors import DeviceCannot, StorageFault
 from fieldops.slots import Slot
 from fieldops.steps import Step

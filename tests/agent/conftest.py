@@ -26,9 +26,9 @@ from fieldops.bundles.manifest import Manifest, Needs
 from fieldops.deadline import Deadline
 from fieldops.edges.agent_api import AgentDevice
 from fieldops.edges.clock import SystemClock
-from fieldops.edges.disk import FAULTS
 from fieldops.edges.journal import SqliteJournal
 from fieldops.edges.keys import Ed25519Signer, PersonFile, self_signed_certificate, ssh_keygen
+from fieldops.edges.operation import FAULTS
 from fieldops.edges.tuf_client import TrustStore
 from fieldops.edges.tuf_signer import ReleaseRepo
 from fieldops.edges.usb import FolderSource

@@ -10,9 +10,9 @@ import msgspec
 import pytest
 
 from fieldops.drift.cause import diagnose, is_slower
+from fieldops.drift.report import DriftReport, Stats
 from fieldops.drift.sketch import Feature, Reference, Window
 from fieldops.fleet import Resources, Serving
-from fieldops.wire import DriftReport, Stats
 
 EDGES = [0.0, 1.0, 2.0, 3.0, 4.0]
 FLAT = [0, 250, 250, 250, 250, 0, 0]

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from fieldops.agent.crash_matrix import spread
-from fieldops.edges.disk import FAULTS
+from fieldops.edges.operation import FAULTS
 from fieldops.errors import FieldopsError
 from fieldops.wire import SlotStatus
 from tests.agent.conftest import Agent, Laptop, Release, request_of, within

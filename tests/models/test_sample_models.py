@@ -13,10 +13,10 @@ import pytest
 
 from fieldops.bundles.golden import Golden
 from fieldops.drift.cause import diagnose
+from fieldops.drift.report import DriftReport
 from fieldops.drift.shift import fits
 from fieldops.drift.sketch import Reference, Window
 from fieldops.edges.onnx import Cascade, Observer, evaluate_golden, replay
-from fieldops.wire import DriftReport
 
 Array = npt.NDArray[Any]
 VERSIONS = ("1.0.0", "1.1.0", "1.2.0", "2.0.0-bad")
