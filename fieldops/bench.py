@@ -226,10 +226,13 @@ class Comparison:
 
 
 def compare(result: BenchResult, baseline: BenchBaseline | BenchResult) -> Comparison:
-    """The run against the device's own baseline, or another run. p50 decides; p90 is shown; p99 is too noisy to decide."""
+    """The run against the device's own baseline, or another run. p50 decides; p90 is shown; p99 is too noisy to decide.
+
+    The figures of its class decide nothing; the ratios to them are of the bare times.
+    """
     ratio = result.kernel_ms / baseline.kernel_ms if result.kernel_ms > 0 and baseline.kernel_ms > 0 else None
     reason = _incomparable(result, baseline, ratio)
-    by = ratio if ratio is not None and not reason else None
+    by = ratio if ratio is not None and not reason else 1.0 if _of_class(baseline) else None
     rows = tuple(
         Row(name, now, before, _ratio(now, before, by))
         for name, now, before in (
@@ -244,7 +247,16 @@ def compare(result: BenchResult, baseline: BenchBaseline | BenchResult) -> Compa
     return Comparison(comparable=True, verdict=verdict, rows=rows, kernel_ratio=ratio)
 
 
+def _of_class(baseline: BenchBaseline | BenchResult) -> bool:
+    return isinstance(baseline, BenchBaseline) and bool(baseline.device_class)
+
+
 def _incomparable(result: BenchResult, baseline: BenchBaseline | BenchResult, ratio: float | None) -> str:
+    if isinstance(baseline, BenchBaseline) and _of_class(baseline):
+        return (
+            f"these are the release team's figures of class {baseline.device_class}, since this device has none of its own:"
+            " `fieldops bench baseline`"
+        )
     if result.throttled:
         return "the clock was throttled during the run: let the device cool, then measure again"
     if isinstance(baseline, BenchResult) and baseline.throttled:

@@ -12,7 +12,7 @@ from fieldops.agent.device import Device
 from fieldops.agent.judged import Judge
 from fieldops.agent.records import done
 from fieldops.agent.standing import check_standing
-from fieldops.agent.suitability import check_trial
+from fieldops.agent.suitability import IDLE_FACT, check_trial, idle_power
 from fieldops.agent.validation import Verdict
 from fieldops.edges.registry import Change, Installed
 from fieldops.errors import DeviceCannot, TrustRefused
@@ -49,11 +49,12 @@ class Activation:
         self._need_golden(installed)
         if installed.manifest is not None:
             check_trial(device, installed.manifest, slot)
+        idle_w = idle_power(device, installed.manifest)
         slot = advance(slot, "activate", now=device.now(), reason="activate", version=step.version)
         record = replace(record, phase="validating", previous=slot.active)
         note = device.entry(actor, "validate", step.model, step.version, "begun")
         device.save(slot=slot, record=record, note=note, checks=[])
-        verdict = self._answering.validate(installed)
+        verdict = self._answering.validate(installed, idle_w=idle_w)
         if not verdict.ok:
             self._refuse(slot, installed, verdict, record)
             return
@@ -61,6 +62,8 @@ class Activation:
         slot = advance(slot, "passed", now=device.now(), reason="validated", trial=trial)
         record = replace(record, phase="trial", checks=verdict.checks)
         also = [lambda change: self._first_baseline(change, installed, verdict)]
+        if idle_w is not None:
+            also.append(lambda change: change.fact(IDLE_FACT, f"{idle_w:.3f}"))
         note = device.entry(actor, "trial", step.model, step.version, "validated", f"{step.trial_s} s")
         device.save(slot=slot, checks=verdict.checks, record=record, note=note, also=also)
         self._answering.put_in_service(installed, verdict.worker)

@@ -94,13 +94,13 @@ class Answering:
             faults.append(f"its worker ended {served.crashes} times")
         return faults
 
-    def validate(self, installed: Installed, *, way_back: bool = False) -> Verdict:
+    def validate(self, installed: Installed, *, way_back: bool = False, idle_w: float | None = None) -> Verdict:
         """Where memory does not hold two, what answers makes way first: the signed rule answers until this is over."""
         # A way back gives way to nobody: it is what others wait for.
         stop = threading.Event() if way_back else self._hurry
         unloaded = self._make_way(installed)
         try:
-            verdict = self._device.wait_for(validate(self._device, installed, stop, way_back=way_back))
+            verdict = self._device.wait_for(validate(self._device, installed, stop, way_back=way_back, idle_w=idle_w))
         except BaseException:
             if unloaded and not self._device.stopping:
                 self.answer(self.slot(installed.model))

@@ -171,8 +171,8 @@ class DigestAnswering(Answering):
     def faults(self, slot: Slot) -> list[str]:
         return [] if self.serving == slot.candidate else ["it is not what answers"]
 
-    def validate(self, installed: Installed, *, way_back: bool = False) -> Verdict:
-        del way_back
+    def validate(self, installed: Installed, *, way_back: bool = False, idle_w: float | None = None) -> Verdict:
+        del way_back, idle_w
         fault = damage(self._device.home, installed)
         check = Check(name="digest", ok=not fault, measured=fault or "as signed", limit="SHA-256 of the manifest")
         return Verdict(None, [check], None)

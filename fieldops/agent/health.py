@@ -111,11 +111,11 @@ class Health:
     def _forget(self, model: str, _: Future[None]) -> None:
         self._told.pop(model, None)
 
-    def _alone(self, model: str, reason: str) -> None:
+    def _alone(self, model: str, reason: str, detail: str = "") -> None:
         """Told once; told again only when the transaction is through with it."""
         if self._told.get(model) != "revert":
             self._told[model] = "revert"
-            self._transaction.trial_over(model, reason).add_done_callback(partial(self._forget, model))
+            self._transaction.trial_over(model, reason, detail).add_done_callback(partial(self._forget, model))
 
     async def _look_at(self, served: Served) -> None:
         seen, loop = self._seen[served.model], self._device.loop
@@ -126,7 +126,8 @@ class Health:
         installed = self._device.registry.version(served.model, served.version)
         limit = installed.manifest.objectives.error_rate if installed and installed.manifest else 1.0
         if served.figures.version_requests >= LEAST_REQUESTS and served.figures.failed_share > limit:
-            self._alone(served.model, "error_rate")
+            share = f"{served.figures.version_failed} of {served.figures.version_requests} requests failed; {limit:.2%} may"
+            self._alone(served.model, "error_rate", share)
         self._compare(served, seen, installed)
         new = served.figures.requests - seen.requests
         if new >= WINDOW_REQUESTS or (new >= LEAST_IN_WINDOW and loop.time() - seen.taken >= WINDOW_S):

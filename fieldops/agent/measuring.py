@@ -15,6 +15,7 @@ from fieldops.agent.hardware import look
 from fieldops.agent.records import done
 from fieldops.agent.workers import Load, Worker, WorkerGone, WorkerSaid
 from fieldops.bench import CPU, Measured, Tried, baseline_of, best_of, providers_to_try, summarise, thread_counts
+from fieldops.bundles.promises import class_baseline
 from fieldops.edges.registry import Change, Installed
 from fieldops.errors import DeviceCannot
 from fieldops.steps import Bench
@@ -72,7 +73,8 @@ def run_bench(
         temp_before_c=before.soc_temp_c,
         temp_after_c=after.soc_temp_c,
         accuracy=accuracy,
-        baseline=device.registry.baseline(step.model, installed.version),
+        baseline=device.registry.baseline(step.model, installed.version)
+        or class_baseline(installed.manifest, device.config.device_class),
     )
     return replace(
         result,

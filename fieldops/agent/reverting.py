@@ -37,7 +37,9 @@ class Reverting:
                 device.save(note=device.entry(actor, "break_glass", step.model, step.to, "below_floor", signed))
         return self.revert(record, step.model, step.to, actor, "asked")
 
-    def revert(self, record: StepRecord | None, model: str, to: str | None, actor: str, reason: str) -> StepRecord | None:
+    def revert(
+        self, record: StepRecord | None, model: str, to: str | None, actor: str, reason: str, detail: str = ""
+    ) -> StepRecord | None:
         """Back to `to`, or to where this slot goes back. record None: nobody asked, the device does it alone."""
         device, slot = self._device, self._answering.slot(model)
         target = to or way_back(slot)
@@ -54,7 +56,7 @@ class Reverting:
         slot = advance(slot, "revert", now=device.now(), reason=reason, version=target)
         if record is not None:
             record = replace(record, phase="reverting", previous=before)
-        device.save(slot=slot, record=record, note=device.entry(actor, "revert", model, target, reason))
+        device.save(slot=slot, record=record, note=device.entry(actor, "revert", model, target, reason, detail))
         verdict = (
             self._answering.validate(installed, way_back=to is None or to == slot.last_good)
             if installed

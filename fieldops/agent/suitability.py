@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
 from fieldops.agent.device import Device
 from fieldops.agent.hardware import look
+from fieldops.bench import median
 from fieldops.bundles.manifest import Manifest
 from fieldops.bundles.prechecks import WORKER_BYTES, Condition, Shortfall, refusal, shortfalls, trial_shortfalls, worker_needs
 from fieldops.slots import Slot
+
+IDLE_S = 0.5
+READINGS = 5
+IDLE_FACT = "idle_w"  # of the device when it was last measured; what a budget above idle counts from
 
 
 def check_plan(device: Device, manifest: Manifest, slot: Slot | None) -> None:
@@ -26,6 +32,27 @@ def check_trial(device: Device, manifest: Manifest, slot: Slot | None) -> None:
     error = refusal(manifest, trial_obstacles(device, manifest, slot))
     if error is not None:
         raise error
+
+
+def check_heat(device: Device, manifest: Manifest) -> None:
+    """In the middle of the checks: what they heated up must still keep the margin. Raises DeviceCannot (thermal)."""
+    heat = device.sensors.heat()
+    now = Condition(throttled=heat.throttled, soc_temp_c=heat.soc_temp_c, temp_limit_c=heat.limit_c)
+    error = refusal(manifest, trial_shortfalls(manifest, now))
+    if error is not None:
+        raise error
+
+
+def idle_power(device: Device, manifest: Manifest | None) -> float | None:
+    """Watts of the device before a version is tried; only where its manifest states a budget. Blocking, IDLE_S."""
+    if manifest is None or manifest.objectives.power_w is None or device.sensors.power() is None:
+        return None
+    seen: list[float] = []
+    for _ in range(READINGS):
+        watts = device.sensors.power()
+        seen += [watts] if watts is not None else []
+        time.sleep(IDLE_S / READINGS)
+    return median(seen) if seen else None
 
 
 def trial_obstacles(device: Device, manifest: Manifest, slot: Slot | None) -> tuple[Shortfall, ...]:

@@ -96,9 +96,9 @@ class Transaction:
         """What the agent must do first after its start; the future is done when every model answers."""
         return self._queue(self._recover)
 
-    def trial_over(self, model: str, reason: str) -> Future[None]:
-        """The device goes back by itself, if the trial or probation that this is about still runs."""
-        return self._queue(partial(self._alone, model, reason))
+    def trial_over(self, model: str, reason: str, detail: str = "") -> Future[None]:
+        """The device goes back by itself, if the trial or probation that this is about still runs. detail: with figures."""
+        return self._queue(partial(self._alone, model, reason, detail))
 
     def settle(self, model: str) -> Future[None]:
         return self._queue(partial(self._settle, model))
@@ -207,12 +207,12 @@ class Transaction:
 
     # --- alone ---------------------------------------------------------------------------------------------------------
 
-    def _alone(self, model: str, reason: str) -> None:
+    def _alone(self, model: str, reason: str, detail: str) -> None:
         slot = self._device.registry.slot(model)
         on_trial = slot is not None and slot.state == "trial"
         on_probation = slot is not None and slot.state == "committed" and slot.last_good is not None
         if on_trial or (on_probation and reason != "trial_deadline"):
-            self._reverting.revert(None, model, None, self._device.actor, reason)
+            self._reverting.revert(None, model, None, self._device.actor, reason, detail)
         elif slot is not None and slot.state == "reverting":  # its end could not be written: the disk was full
             self._reverting.revert(None, model, slot.target, self._device.actor, slot.reason)
 

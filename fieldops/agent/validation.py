@@ -6,6 +6,7 @@ role. For a way back the time decides nothing: a hot device must not be left wit
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from dataclasses import dataclass
 from typing import Literal
@@ -14,13 +15,17 @@ from fieldops.agent.device import Device
 from fieldops.agent.figures import percentile
 from fieldops.agent.frames import Header
 from fieldops.agent.measuring import served_p50
+from fieldops.agent.suitability import check_heat
 from fieldops.agent.workers import Worker, WorkerGone, WorkerSaid
+from fieldops.bundles.manifest import Manifest
+from fieldops.bundles.promises import beside_class, power_check
 from fieldops.edges.registry import Installed
 from fieldops.errors import DeviceCannot
 from fieldops.wire import Check
 
 TURN = 8  # requests of one model before the other's turn
 CALL_S = 60.0
+POWER_S = 1.0  # under load, of which the second half counts
 UNLIMITED_MS = 1e9  # what a foreign model, which nobody signed, is held to: nothing
 UNLIMITED_BYTES = 1 << 40
 
@@ -44,8 +49,13 @@ class Verdict:
         return "; ".join(f"{check.name} {check.measured} (limit {check.limit})" for check in self.checks if not check.ok)
 
 
-async def validate(device: Device, installed: Installed, stop: threading.Event, *, way_back: bool = False) -> Verdict:
-    """On the event loop. Raises DeviceCannot (superseded) when `stop` is set meanwhile."""
+async def validate(
+    device: Device, installed: Installed, stop: threading.Event, *, way_back: bool = False, idle_w: float | None = None
+) -> Verdict:
+    """On the event loop. idle_w: power of the device before; None: not measurable, or a way back.
+
+    Raises DeviceCannot: superseded when `stop` is set meanwhile, thermal when the margin is not kept.
+    """
     load = device.models.load(installed)
     try:
         worker = await Worker.start(load)
@@ -66,6 +76,9 @@ async def validate(device: Device, installed: Installed, stop: threading.Event, 
         if all(check.ok for check in checks):
             check, p50 = await _latency(device, worker, installed, stop, way_back=way_back)
             checks += [check, await _memory(worker, installed)]
+            if installed.manifest is not None and not way_back:
+                checks += await _power(device, worker, installed.manifest, idle_w)
+                check_heat(device, installed.manifest)
             served = None if way_back else await served_p50(worker)  # everybody waits for a way back
     except WorkerSaid as error:
         checks.append(Check(name="load", ok=False, measured=error.message, limit="answers"))
@@ -151,9 +164,11 @@ async def _latency(
         _go_on(stop)
     mine.sort()
     p50, p95 = percentile(mine, 0.5), percentile(mine, 0.95)
+    of_class = beside_class(installed.manifest, device.config.device_class, p50) if installed.manifest else ""
     ceiling = installed.manifest.objectives.p95_ms if installed.manifest else float("inf")
     beside = f"; active p95 {percentile(sorted(other), 0.95):.2f} ms" if other else ""
     note = f"p50 {p50:.2f} ms of {len(mine)}{beside}" + ("; does not decide for a way back" if way_back else "")
+    note += f"; {of_class}" if of_class else ""
     check = Check(
         name="latency",
         ok=way_back or p95 <= ceiling,
@@ -162,6 +177,20 @@ async def _latency(
         note=note,
     )
     return check, p50
+
+
+async def _power(device: Device, worker: Worker, manifest: Manifest, idle_w: float | None) -> list[Check]:
+    """While the candidate answers without a pause; a sensor may need a moment until it shows that."""
+    busy: list[float] = []
+    if manifest.objectives.power_w is not None and idle_w is not None:
+        until = device.loop.time() + POWER_S
+        while device.loop.time() < until:
+            await worker.call({"op": "latency", "n": TURN}, within_s=CALL_S)
+            watts = await asyncio.to_thread(device.sensors.power)
+            busy += [watts] if watts is not None else []
+        busy = busy[len(busy) // 2 :]
+    check = power_check(manifest, idle_w, busy)
+    return [check] if check is not None else []
 
 
 async def _memory(worker: Worker, installed: Installed) -> Check:
