@@ -182,6 +182,9 @@ class Journal(Protocol):
     def read(self, after: int = 0, limit: int = 1000) -> list[tuple[Entry, bytes]]:
         """Entries with seq > after, oldest first, each with its exact bytes."""
 
+    def newest(self, act: str, device: str) -> Entry | None:
+        """The last entry of that act about that device."""
+
     def open_intents(self) -> list[Entry]:
         """Intents without outcome whose process is gone."""
 
@@ -292,6 +295,9 @@ class Media(Protocol):
 
     def at(self, path: str) -> Source:
         """A folder (or its FIELDOPS folder) or an http(s) address. Raises UsageFault when there is none."""
+
+    def site(self, deadline: Deadline) -> Source | None:
+        """The site server of this laptop. None: none is configured. Raises LinkFault where it does not answer by then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -438,6 +444,22 @@ class Receipt:
     line: str
     accepted: int  # entries that were new
     duplicate: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """Up to which number of which telemetry ring of a device the laptop has everything that there was."""
+
+    ring: str
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """Telemetry that the store has not confirmed."""
+
+    records: int
+    size_bytes: int
 
 
 @dataclass(frozen=True, slots=True)

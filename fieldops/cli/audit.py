@@ -9,7 +9,7 @@ import typer
 from fieldops.cli.call import Call, group
 from fieldops.cli.diagnostics import tell
 from fieldops.cli.options import Json, Timeout, device_names
-from fieldops.cli.output import document, instant, line, span, table
+from fieldops.cli.output import document, instant, line, size, span, table
 from fieldops.errors import CheckFailed, FieldopsError
 
 if TYPE_CHECKING:
@@ -133,19 +133,30 @@ def _witness(text: str, names: dict[str, str]) -> str:
 
 @app.command()
 def sync(context: typer.Context, json: Json = False, timeout: Timeout = 60.0) -> None:
-    """Bring new entries to the central store. Safe to repeat: the store says what it has."""
+    """Bring new entries, and what devices counted, to the central store. Safe to repeat: the store says what it has."""
     from fieldops.operations import sync as pushing
 
     call = Call.of(context, json=json, timeout=timeout)
-    store = call.laptop.store()
-    with call.laptop.exclusive("sync"):
-        report = call.run(lambda: pushing.push(call.laptop.journal, store, call.laptop.clock, call.deadline()))
+    laptop = call.laptop
+    store = laptop.store()
+    with laptop.exclusive("sync"):
+        report = call.run(lambda: pushing.push(laptop.journal, store, laptop.clock, call.deadline(), shelf=laptop.telemetry))
     if json:
         from fieldops.cli.documents.log import AuditSynced
 
-        document(AuditSynced(pushed=report.pushed, duplicate=report.duplicate, size=report.size, root=_hex(report.root)))
+        document(
+            AuditSynced(
+                pushed=report.pushed,
+                duplicate=report.duplicate,
+                size=report.size,
+                root=_hex(report.root),
+                telemetry=report.telemetry,
+            )
+        )
     else:
         line(f"{report.pushed} entries sent, {report.duplicate} were there already; the store holds {report.size}")
+        if report.telemetry:
+            line(f"{report.telemetry} records of telemetry sent")
 
 
 @app.command()
@@ -154,13 +165,17 @@ def status(context: typer.Context, json: Json = False) -> None:
     from fieldops.operations import sync as pushing
 
     call = Call.of(context, json=json)
-    state = pushing.status(call.laptop.journal)
+    state, waiting = pushing.status(call.laptop.journal), call.laptop.telemetry.queue()
     if json:
         from fieldops.cli.documents.log import AuditStatus
 
-        document(AuditStatus(size=state.size, acked=state.acked, queued=state.queued, oldest=state.oldest))
+        document(
+            AuditStatus(size=state.size, acked=state.acked, queued=state.queued, oldest=state.oldest, telemetry=waiting.records)
+        )
         return
     line(f"{state.size} entries, {state.acked} confirmed by the store, {state.queued} queued")
+    if waiting.records:
+        line(f"{waiting.records} records of telemetry queued, {size(waiting.size_bytes)}")
     if state.oldest is not None:
         line(f"the oldest queued one is {span(call.laptop.clock.now() - state.oldest)} old")
 

@@ -1,17 +1,22 @@
 """What a device did alone, copied into the log of the laptop that visits it: reverts, recoveries, what its health decided.
 
 The actor of such an entry is the device. How far its journal has been read stands in the log itself, so that another
-process, or the same laptop next month, goes on from there.
+process, or the same laptop next month, goes on from there. The gate copies before every change and after one that failed,
+`visit close` at the end.
 """
 
 from __future__ import annotations
 
+from contextlib import suppress
+from datetime import UTC, datetime
+
 from fieldops.audit.entry import Draft, Result, Subject
 from fieldops.deadline import Deadline
+from fieldops.errors import DeviceCannot, LinkFault
 from fieldops.ports import Device, Journal
 
 READ = "device.journal"
-PAGE = 1000
+UNNOTED = 500  # entries of a device's journal that may be read again at each visit before the log says how far it was read
 
 
 def collect(journal: Journal, device: Device, reader: str, deadline: Deadline) -> int:
@@ -38,13 +43,15 @@ def collect(journal: Journal, device: Device, reader: str, deadline: Deadline) -
                     subject=Subject(kind="model", name=act.model, to=act.version),
                     reason=act.reason,
                     result=Result(
-                        status="done", reason=act.reason, detail=f"{act.detail} (entry {act.seq} of its journal)".strip()
+                        status="done",
+                        reason=act.reason,
+                        detail=f"{act.detail} (entry {act.seq} of its journal, {_instant(act.time)})".strip(),
                     ),
                 )
             )
         if not page.entries or after >= page.newest:
             break
-    if copied:
+    if copied or after - start > UNNOTED:
         journal.append(
             Draft(
                 actor=reader,
@@ -58,13 +65,21 @@ def collect(journal: Journal, device: Device, reader: str, deadline: Deadline) -
     return copied
 
 
+def try_collect(journal: Journal, device: Device, reader: str, deadline: Deadline) -> None:
+    """Where the device cannot be asked now, the next change or visit copies it. Raises StorageFault alone."""
+    with suppress(LinkFault, DeviceCannot):
+        collect(journal, device, reader, deadline)
+
+
+def _instant(seconds: float) -> str:
+    """By the device's clock, which may say anything."""
+    try:
+        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%SZ by its clock")
+    except (ValueError, OverflowError, OSError):
+        return "at no time"
+
+
 def read_so_far(journal: Journal, device: str) -> int:
     """Highest sequence number of that device's journal that the log holds; 0: none."""
-    upper = journal.size()
-    while upper > 0:
-        lower = max(0, upper - PAGE)
-        for entry, _ in reversed(journal.read(lower, upper - lower)):
-            if entry.act == READ and entry.device == device and entry.subject is not None and entry.subject.to.isdigit():
-                return int(entry.subject.to)
-        upper = lower
-    return 0
+    entry = journal.newest(READ, device)
+    return int(entry.subject.to) if entry is not None and entry.subject is not None and entry.subject.to.isdigit() else 0

@@ -15,6 +15,7 @@ from fieldops.audit.entry import Draft, Entry, Result, Status, Subject
 from fieldops.deadline import Deadline
 from fieldops.errors import Cancelled, FieldopsError, LinkFault, NeedsPerson, PolicyRefused, StorageFault
 from fieldops.fleet import DeviceId
+from fieldops.operations.evidence import try_collect
 from fieldops.policy import Decision, PolicyDocument, may
 from fieldops.ports import UNVERIFIED, Clock, Device, InventoryFile, Journal, OnProgress, Payload, Signer, Technician
 from fieldops.steps import Change, Stage, Step, describe, describe_change, kind_of, subject_of
@@ -130,6 +131,7 @@ class Gate:
                 next_step="ask somebody whose role allows it, or sign in with your SSH key (`[person] key` in config.toml)",
                 device=device.entry.name,
             )
+        try_collect(self.journal, device, str(actor), deadline)  # what the device did alone comes first
         session = self.technician.proof(self.journal, self.clock.now())
         intent = self.journal.append(_with(base, decision=decision.rule))
         grant = _Grant(step_id(self.journal.log, intent.seq), self.signer, self.journal, session)
@@ -152,6 +154,7 @@ class Gate:
             )
         failure = step_error(record, device.entry.name)
         if failure is not None:
+            try_collect(self.journal, device, str(actor), deadline)
             raise failure
         return record
 

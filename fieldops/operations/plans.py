@@ -8,7 +8,6 @@ from typing import Protocol
 
 from fieldops.deadline import Deadline
 from fieldops.errors import UsageFault
-from fieldops.operations.evidence import collect
 from fieldops.operations.gate import Gate, Words
 from fieldops.ports import Device, OnProgress, Payload
 from fieldops.steps import Step, describe
@@ -70,7 +69,6 @@ def run(
     progress: OnProgress | None = None,
 ) -> tuple[StepRecord, ...]:
     """Each step through the gate, in order. The first that fails ends it; the device has then kept or restored the old model."""
-    collect(gate.journal, device, str(gate.technician.actor()), deadline)
     return tuple(
         gate.perform(device, each.step, deadline, payload=each.payload, words=words, progress=progress) for each in plan.steps
     )

@@ -1,4 +1,4 @@
-"""Bring the log to the central store. The store's head is the cursor; what this laptop remembers of it is only checked.
+"""Bring the log to the central store, and after it what devices counted. The store's head is the cursor; what this laptop remembers of it is only checked.
 
 Nothing is lost or doubled: the store takes an entry once, compares what it has already, and answers after its commit with a
 receipt that is kept. The caller holds the `sync` lock of the home.
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from fieldops.audit import note
 from fieldops.deadline import Deadline
 from fieldops.errors import CheckFailed, StoreFault
+from fieldops.operations.telemetry import Shelf, bring
 from fieldops.ports import Clock, Head, Journal, OnProgress, Progress, Receipt, Store, Trail
 
 BATCH_ENTRIES = 500
@@ -38,6 +39,7 @@ class SyncReport:
     root: str
     confirmed: float  # Unix seconds by this laptop's clock
     lost: int = 0
+    telemetry: int = 0  # records that were new to the store
 
 
 def status(journal: Journal) -> SyncStatus:
@@ -48,8 +50,16 @@ def status(journal: Journal) -> SyncStatus:
     return SyncStatus(size=size, acked=acked, queued=size - acked, oldest=queued[0][0].time if queued else None)
 
 
-def push(journal: Trail, store: Store, clock: Clock, deadline: Deadline, progress: OnProgress | None = None) -> SyncReport:
-    """Send what the store has not. Repeat at will.
+def push(
+    journal: Trail,
+    store: Store,
+    clock: Clock,
+    deadline: Deadline,
+    progress: OnProgress | None = None,
+    *,
+    shelf: Shelf | None = None,
+) -> SyncReport:
+    """Send what the store has not: the log first, then telemetry. Repeat at will.
 
     Raises StoreFault (the entries stay queued), or CheckFailed: fork (the store holds another history under this name) or
     truncated (it holds more than this laptop: an older copy of the home was put back).
@@ -73,7 +83,12 @@ def push(journal: Trail, store: Store, clock: Clock, deadline: Deadline, progres
             if error.reason != "gap" or turn == _TURNS - 1:
                 raise
     root = note.parse_checkpoint(journal.checkpoint_at(size)).root.hex()
-    return SyncReport(run.pushed, run.duplicate, size, root, clock.now(), lost)
+    telemetry = 0
+    if shelf is not None:
+        if lost:
+            shelf.resend()
+        telemetry = bring(shelf, store, deadline, progress).records
+    return SyncReport(run.pushed, run.duplicate, size, root, clock.now(), lost, telemetry)
 
 
 class _Push:

@@ -249,7 +249,7 @@ class LaptopSite(Meetings, Runbooks):
         laptop = self._laptop
         store = laptop.store()
         with laptop.exclusive("sync"):
-            return sync.push(laptop.journal, store, laptop.clock, deadline, progress)
+            return sync.push(laptop.journal, store, laptop.clock, deadline, progress, shelf=laptop.telemetry)
 
     # --- the demo's store ------------------------------------------------------------------------------------------------------------
 

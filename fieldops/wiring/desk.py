@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # types only: at run time each is imported by the property th
     from fieldops.edges.bench_records import BenchRecords
     from fieldops.edges.keys import Ed25519Signer
     from fieldops.edges.pins import PinFolder
+    from fieldops.edges.pulled import PulledTelemetry
     from fieldops.edges.samples import SampleFolder
     from fieldops.edges.tuf_client import TrustStore
     from fieldops.fleet import Inventory
@@ -157,7 +158,7 @@ class Desk:
     def media(self) -> Media:
         from fieldops.edges.usb import StickMedia
 
-        return StickMedia(also=self.config.stick_folders)
+        return StickMedia(also=self.config.stick_folders, site=self.config.site)
 
     @once
     def runs(self) -> Runs:
@@ -172,6 +173,13 @@ class Desk:
         from fieldops.edges.samples import SampleFolder
 
         return SampleFolder(self.home / "samples")
+
+    @once
+    def telemetry(self) -> PulledTelemetry:
+        """What devices counted, until the store has it."""
+        from fieldops.edges.pulled import PulledTelemetry
+
+        return PulledTelemetry(self.home / "telemetry.db")
 
     @once
     def benchmarks(self) -> BenchRecords:

@@ -34,6 +34,9 @@ class Laptop(Desk):
         journal = Desk.journal.forget(self)
         if journal is not None:
             journal.close()
+        telemetry = Desk.telemetry.forget(self)
+        if telemetry is not None:
+            telemetry.close()
 
     def __enter__(self) -> Self:
         return self

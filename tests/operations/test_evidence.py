@@ -9,7 +9,7 @@ from fieldops.edges.clock import SystemClock
 from fieldops.edges.journal import SqliteJournal
 from fieldops.edges.keys import Ed25519Signer
 from fieldops.fleet import Address, DeviceEntry, DeviceId, Resources
-from fieldops.operations.evidence import collect
+from fieldops.operations.evidence import collect, read_so_far
 from fieldops.ports import Grant, OnProgress, Payload
 from fieldops.steps import Step
 from fieldops.wire import DriftReports, Hello, JournalEntry, JournalPage, ModelsReport, StepRecord, TrustStatus
@@ -94,3 +94,17 @@ def test_each_autonomous_act_is_copied_once_with_the_device_as_its_actor(tmp_pat
         ("device.journal", PERSON),
     ]
     assert {(entry.phase, entry.device) for entry in entries} == {("note", DEVICE)}
+    assert entries[0].result is not None
+    assert "1970-01-01 00:00:01Z by its clock" in entries[0].result.detail
+
+
+def test_a_long_journal_of_other_peoples_acts_is_read_once(tmp_path: Path) -> None:
+    clock = SystemClock()
+    signer = Ed25519Signer.load_or_create(tmp_path / "keys" / "laptop.key")
+    journal = SqliteJournal.open(tmp_path / "audit.db", lambda: signer, clock)
+    deadline = Deadline.after(30, clock.monotonic)
+    device = Recorded(*(act(seq, PERSON, "stage") for seq in range(1, 503)))
+    assert collect(journal, device, PERSON, deadline) == 0
+    assert read_so_far(journal, DEVICE) == 502
+    assert [entry.act for entry, _ in journal.read()] == ["device.journal"]
+    assert read_so_far(journal, "c" * 52) == 0

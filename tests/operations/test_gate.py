@@ -44,6 +44,7 @@ from fieldops.wire import (
     Challenge,
     DriftReports,
     Hello,
+    JournalEntry,
     JournalPage,
     ModelsReport,
     StepRecord,
@@ -82,6 +83,7 @@ class ScriptedDevice:
     def __init__(self, answer: StepState | FieldopsError = "done") -> None:
         self.answer = answer
         self.envelopes: list[bytes] = []
+        self.alone: list[JournalEntry] = []  # its own journal
 
     def apply(
         self,
@@ -93,11 +95,26 @@ class ScriptedDevice:
         progress: OnProgress | None = None,
     ) -> StepRecord:
         self.envelopes.append(grant.envelope(DEVICE_ID, step, Challenge(nonce="n", known_size=0)))
+        if self.answer == "reverted":
+            self.act_alone("revert")
         if isinstance(self.answer, FieldopsError):
             raise self.answer
         return StepRecord(
             step_id=grant.step_id, kind=kind_of(step), state=self.answer, exit=0 if self.answer == "done" else 6, reason="told"
         )
+
+    def act_alone(self, action: str) -> None:
+        entry = JournalEntry(
+            seq=len(self.alone) + 1,
+            time=1.7e9,
+            boot_id="b",
+            actor=f"device:{DEVICE_ID}",
+            action=action,
+            model="digits",
+            version="1.0.0",
+            reason="trial_deadline",
+        )
+        self.alone.append(entry)
 
     def hello(self, deadline: Deadline) -> Hello:
         raise NotImplementedError
@@ -112,7 +129,7 @@ class ScriptedDevice:
         raise NotImplementedError
 
     def journal(self, after: int, deadline: Deadline) -> JournalPage:
-        raise NotImplementedError
+        return JournalPage(entries=[each for each in self.alone if each.seq > after], newest=len(self.alone))
 
     def trust(self, deadline: Deadline) -> TrustStatus:
         raise NotImplementedError
@@ -206,6 +223,19 @@ def test_a_denied_change_is_recorded_and_never_sent(laptop: Laptop, kind: type[S
 
 
 @each_kind
+def test_what_the_device_did_alone_stands_before_every_change_and_after_one_it_took_back(
+    laptop: Laptop, kind: type[Step]
+) -> None:
+    device = ScriptedDevice("reverted")
+    device.act_alone("worker_crash")
+    with pytest.raises(DeviceCannot):
+        laptop.allowed().perform(device, EXAMPLES[kind], laptop.deadline())
+    name = kind.__name__
+    acts = ["device.worker_crash", "device.journal", name, name, "device.revert", "device.journal"]
+    assert [entry.act for entry in laptop.entries()] == acts
+
+
+@each_kind
 def test_a_lost_link_is_unknown_never_failed(laptop: Laptop, kind: type[Step]) -> None:
     device = ScriptedDevice(LinkLost("the cable is out", next_step="plug it in"))
     with pytest.raises(LinkLost):
@@ -239,7 +269,7 @@ def test_what_the_device_answers_is_the_outcome(
 ) -> None:
     with pytest.raises(error) as raised:
         laptop.allowed().perform(ScriptedDevice(answer), EXAMPLES[Activate], laptop.deadline())
-    outcome = laptop.entries()[-1]
+    outcome = next(entry for entry in laptop.entries() if entry.phase == "outcome")
     assert outcome.result is not None
     assert outcome.result.status == status
     assert raised.value.device == "cam-01"

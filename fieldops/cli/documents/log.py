@@ -31,6 +31,7 @@ class AuditSynced(Document, frozen=True, kw_only=True, tag="fieldops.audit-synce
     duplicate: int
     size: int
     root: str
+    telemetry: int = 0  # records that were new to the store
 
 
 class AuditStatus(Document, frozen=True, kw_only=True, tag="fieldops.audit-status/v1"):
@@ -40,3 +41,4 @@ class AuditStatus(Document, frozen=True, kw_only=True, tag="fieldops.audit-statu
     acked: int
     queued: int
     oldest: float | None
+    telemetry: int = 0  # records that the store has not confirmed
