@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
-from fieldops.cli.call import Call, Outcome, only_failure
-from fieldops.cli.diagnostics import agreed, need_person, progress_of, tell
+from fieldops.cli.asked import Asked
+from fieldops.cli.call import Outcome, only_failure
+from fieldops.cli.diagnostics import agreed, progress_of, tell
 from fieldops.cli.documents.changes import Changed, DeviceChange, DevicePlan, Plan
 from fieldops.cli.output import document, line
 from fieldops.deadline import Deadline
 from fieldops.fleet import DeviceEntry
 from fieldops.operations import plans
-from fieldops.operations.gate import Gate, Words
+from fieldops.operations.gate import Gate
 from fieldops.operations.plans import ChangePlan
 from fieldops.ports import Device
 from fieldops.steps import undo_of
@@ -21,54 +21,39 @@ from fieldops.wire import StepRecord
 Records = tuple[StepRecord, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """On which terms a change was asked for."""
-
-    yes: bool
-    dry_run: bool
-    words: Words
-
-    @classmethod
-    def of(cls, *, yes: bool, dry_run: bool, reason: str, ticket: str, writes_only: bool = False) -> Terms:
-        """writes_only: nothing is changed but a file here. Raises UsageFault (needs_yes) where nobody can be asked."""
-        need_person(yes=yes, dry_run=dry_run or writes_only)
-        return cls(yes, dry_run, Words(reason, ticket))
-
-
 def carry_out(
-    call: Call,
+    asked: Asked,
     entries: Sequence[DeviceEntry],
     plan: Callable[[Device, Deadline], ChangePlan],
-    terms: Terms,
     *,
     trial_left: bool = False,
 ) -> int:
     """The exit code. trial_left: somebody else ends the trial."""
+    call, words = asked.call, asked.words
     gate = call.laptop.gate()
 
     def planned(device: Device, deadline: Deadline) -> ChangePlan:
         made = plan(device, deadline)
-        if terms.dry_run:
-            plans.note_dry_run(gate, device, made, words=terms.words)
+        if asked.dry_run:
+            plans.note_dry_run(gate, device, made, words=words)
         return made
 
     made = call.on_each(entries, planned)
     only_failure(made)
-    if terms.dry_run:
+    if asked.dry_run:
         if call.json:
             document(Plan(devices=[_plan_document(gate, outcome) for outcome in made]))
         else:
             for text in _plan_lines(gate, made):
                 line(text)
         return call.finish(made)
-    if not terms.yes:
+    if not asked.yes:
         _agree_to(gate, made)
     by_name = {outcome.entry.name: outcome.value for outcome in made if outcome.value is not None}
 
     def run(device: Device, deadline: Deadline) -> Records:
         name = device.entry.name
-        return plans.run(gate, device, by_name[name], deadline, words=terms.words, progress=progress_of(name))
+        return plans.run(gate, device, by_name[name], deadline, words=words, progress=progress_of(name))
 
     ready = [outcome.entry for outcome in made if outcome.value is not None]
     outcomes = [*call.on_each(ready, run), *(Outcome(each.entry, error=each.error) for each in made if each.error is not None)]

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fieldops.cli.asked import Asked, changes
 from fieldops.cli.call import Call, Outcome, group, only_failure
 from fieldops.cli.documents.readings import DeviceModels, ModelsReport
-from fieldops.cli.options import AllDevices, DeviceArg, DryRun, Json, ModelArg, Reason, SomeDevicesArg, Ticket, Timeout, Yes
+from fieldops.cli.options import AllDevices, DeviceArg, Json, ModelArg, SomeDevicesArg, Timeout
 from fieldops.cli.output import document, line, size, table
 from fieldops.wire import ModelsReport as Report
 from fieldops.wire import SlotStatus
@@ -96,41 +97,27 @@ def _details(report: Report) -> None:
 
 
 @app.command()
+@changes(60.0)
 def prune(
-    context: typer.Context,
+    asked: Asked,
     device: DeviceArg,
     model: ModelArg,
     versions: Annotated[
         list[str] | None,
         typer.Argument(metavar="VERSION...", help="Default: all that are stored or quarantined.", show_default=False),
     ] = None,
-    dry_run: DryRun = False,
-    yes: Yes = False,
-    reason: Reason = "",
-    ticket: Ticket = "",
-    json: Json = False,
-    timeout: Timeout = 60.0,
 ) -> int:
     """Remove versions from a device's disk. Never the active one, nor the one it would go back to."""
     from fieldops.steps import Prune
 
     step = Prune(model=model, versions=versions or [])
-    return _care(
-        context,
-        device,
-        lambda *_: step,
-        yes=yes,
-        dry_run=dry_run,
-        reason=reason,
-        ticket=ticket,
-        json=json,
-        timeout=timeout,
-    )
+    return _care(asked, device, lambda _: step)
 
 
 @app.command()
+@changes(60.0)
 def tiers(
-    context: typer.Context,
+    asked: Asked,
     device: DeviceArg,
     model: ModelArg,
     large: Annotated[str, typer.Option("--large", help="auto or never.")] = "auto",
@@ -145,12 +132,6 @@ def tiers(
         float | None, typer.Option("--power", metavar="WATTS", help="From this power of the device on it rests.")
     ] = None,
     queue: Annotated[int, typer.Option("--queue", help="From so many waiting requests on it rests.")] = 8,
-    dry_run: DryRun = False,
-    yes: Yes = False,
-    reason: Reason = "",
-    ticket: Ticket = "",
-    json: Json = False,
-    timeout: Timeout = 60.0,
 ) -> int:
     """When the large model of a cascade may run on a device. Without options: as signed."""
     from fieldops.errors import UsageFault
@@ -170,128 +151,62 @@ def tiers(
     if settings.fault:
         raise UsageFault(settings.fault, reason="usage", next_step="see `fieldops models tiers --help`")
     step = SetTiers(model=model, settings=settings)
-    return _care(
-        context,
-        device,
-        lambda *_: step,
-        yes=yes,
-        dry_run=dry_run,
-        reason=reason,
-        ticket=ticket,
-        json=json,
-        timeout=timeout,
-    )
+    return _care(asked, device, lambda _: step)
 
 
 @app.command()
+@changes(180.0)
 def recalibrate(
-    context: typer.Context,
+    asked: Asked,
     device: DeviceArg,
     model: ModelArg,
     undo: Annotated[bool, typer.Option("--undo", help="Back to the temperatures before the last fit.")] = False,
-    dry_run: DryRun = False,
-    yes: Yes = False,
-    reason: Reason = "",
-    ticket: Ticket = "",
-    json: Json = False,
-    timeout: Timeout = 180.0,
 ) -> int:
     """Fit a model's confidence to inputs labelled with `fieldops samples label`; kept only if it improves."""
     from fieldops.operations.samples import labels_for
     from fieldops.steps import Recalibrate
 
-    def step(call: Call, entry: DeviceEntry) -> Recalibrate:
-        labels = {} if undo else labels_for(call.laptop.samples, entry, model)
+    def step(entry: DeviceEntry) -> Recalibrate:
+        labels = {} if undo else labels_for(asked.call.laptop.samples, entry, model)
         return Recalibrate(model=model, labels=labels, undo=undo)
 
-    return _care(
-        context,
-        device,
-        step,
-        yes=yes,
-        dry_run=dry_run,
-        reason=reason,
-        ticket=ticket,
-        json=json,
-        timeout=timeout,
-    )
+    return _care(asked, device, step)
 
 
 @app.command()
+@changes(60.0)
 def disarm(
-    context: typer.Context,
+    asked: Asked,
     device: DeviceArg,
     model: ModelArg,
-    dry_run: DryRun = False,
-    yes: Yes = False,
-    reason: Reason = "",
-    ticket: Ticket = "",
-    json: Json = False,
-    timeout: Timeout = 60.0,
 ) -> int:
     """Take back a `sideload --arm`. The version stays staged; a trial that has begun ends in a revert."""
     from fieldops.steps import Disarm
 
     step = Disarm(model=model)
-    return _care(
-        context,
-        device,
-        lambda *_: step,
-        yes=yes,
-        dry_run=dry_run,
-        reason=reason,
-        ticket=ticket,
-        json=json,
-        timeout=timeout,
-    )
+    return _care(asked, device, lambda _: step)
 
 
 @app.command()
+@changes(300.0)
 def tune(
-    context: typer.Context,
+    asked: Asked,
     device: DeviceArg,
     model: ModelArg,
-    dry_run: DryRun = False,
-    yes: Yes = False,
-    reason: Reason = "",
-    ticket: Ticket = "",
-    json: Json = False,
-    timeout: Timeout = 300.0,
 ) -> int:
     """Measure which execution provider and number of threads is fastest on a device, and keep them with its baseline."""
     from fieldops.steps import Bench
 
     step = Bench(model=model, save_baseline=True, tune=True)
-    return _care(
-        context,
-        device,
-        lambda *_: step,
-        yes=yes,
-        dry_run=dry_run,
-        reason=reason,
-        ticket=ticket,
-        json=json,
-        timeout=timeout,
-    )
+    return _care(asked, device, lambda _: step)
 
 
-def _care(
-    context: typer.Context,
-    device: str,
-    make: Callable[[Call, DeviceEntry], Care],
-    *,
-    yes: bool,
-    dry_run: bool,
-    reason: str,
-    ticket: str,
-    json: bool,
-    timeout: float,
-) -> int:
-    from fieldops.cli.changes import Terms, carry_out
+def _care(asked: Asked, device: str, make: Callable[[DeviceEntry], Care]) -> int:
+    """make: the step, for a device that is in the inventory."""
+    from fieldops.cli.changes import carry_out
     from fieldops.operations import care
 
-    terms = Terms.of(yes=yes, dry_run=dry_run, reason=reason, ticket=ticket)
-    call = Call.of(context, json=json, timeout=timeout)
-    entry = call.laptop.inventory().find(device)
-    step = make(call, entry)
-    return carry_out(call, [entry], lambda connected, deadline: care.plan(connected, step, deadline), terms)
+    asked.need_person()
+    entry = asked.call.laptop.inventory().find(device)
+    step = make(entry)
+    return carry_out(asked, [entry], lambda connected, deadline: care.plan(connected, step, deadline))

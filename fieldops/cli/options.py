@@ -30,11 +30,11 @@ SomeDevicesArg = Annotated[
 ]
 AllDevices = Annotated[bool, typer.Option("--all", help="Every device of the inventory.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
-Timeout = Annotated[float, typer.Option("--timeout", min=0.1, help="Seconds to wait for a device before giving up on it.")]
+Timeout = Annotated[float, typer.Option("--timeout", metavar="SECONDS", min=0.1, help="How long to wait for a device.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do it without asking.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the steps; change nothing.")]
-Reason = Annotated[str, typer.Option("--reason", help="Why, for the record.")]
-Ticket = Annotated[str, typer.Option("--ticket", help="Ticket id, for the record.")]
+Reason = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why, for the record.")]
+Ticket = Annotated[str, typer.Option("--ticket", metavar="ID", help="Ticket number, for the record.")]
 
 ModelArg = Annotated[str, typer.Argument(metavar="MODEL", help="As `fieldops models DEVICE` names it.")]
 Approvals = Annotated[

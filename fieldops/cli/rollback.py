@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fieldops.bundles.approvals import STATEMENT_S
+from fieldops.cli.asked import Asked, changes
 from fieldops.cli.call import Call, only_failure, single
 from fieldops.cli.diagnostics import tell
-from fieldops.cli.options import Approvals, DeviceArg, DryRun, Json, ModelArg, Reason, StatementFile, Ticket, Timeout, Yes
+from fieldops.cli.options import Approvals, DeviceArg, ModelArg, StatementFile
 from fieldops.cli.output import line
 from fieldops.errors import UsageFault
 from fieldops.wiring.statements import read_approvals, write_new
@@ -26,8 +27,9 @@ app = single()
 
 
 @app.command()
+@changes(120.0)
 def rollback(
-    context: typer.Context,
+    asked: Asked,
     device: DeviceArg,
     model: ModelArg,
     to: Annotated[
@@ -35,28 +37,21 @@ def rollback(
     ] = None,
     approval: Approvals = None,
     statement: StatementFile = None,
-    dry_run: DryRun = False,
-    yes: Yes = False,
-    reason: Reason = "",
-    ticket: Ticket = "",
-    json: Json = False,
-    timeout: Timeout = 120.0,
 ) -> int:
     """Go back to the last-good version, or to one the device still holds, which it validates like a new one."""
-    from fieldops.cli.changes import Terms, carry_out
+    from fieldops.cli.changes import carry_out
     from fieldops.operations import rollback as operation
 
-    terms = Terms.of(yes=yes, dry_run=dry_run, reason=reason, ticket=ticket, writes_only=statement is not None)
-    call = Call.of(context, json=json, timeout=timeout)
+    asked.need_person(writes_only=statement is not None)
+    call = asked.call
     entries = [call.laptop.inventory().find(device)]
     if statement is not None:
-        return _write_statement(call, entries, model, to, statement, reason)
+        return _write_statement(call, entries, model, to, statement, asked.reason)
     approvals = read_approvals(approval or [])
     return carry_out(
-        call,
+        asked,
         entries,
         lambda connected, deadline: operation.plan(connected, model, deadline, to=to, approvals=approvals),
-        terms,
     )
 
 

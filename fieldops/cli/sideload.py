@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fieldops.bundles.approvals import STATEMENT_S
+from fieldops.cli.asked import Asked, changes
 from fieldops.cli.call import Call, single
 from fieldops.cli.diagnostics import progress_of, tell
-from fieldops.cli.options import Approvals, DevicesArg, DryRun, Json, Reason, StatementFile, Ticket, Timeout, Yes
+from fieldops.cli.options import Approvals, DevicesArg, StatementFile
 from fieldops.cli.output import line
+from fieldops.cli.site import hear_site
 from fieldops.errors import TrustRefused, UsageFault
 from fieldops.ports import BreakGlass
 from fieldops.wiring.statements import read_approvals, write_new
@@ -28,8 +30,9 @@ app = single()
 
 
 @app.command()
+@changes(900.0)
 def sideload(
-    context: typer.Context,
+    asked: Asked,
     devices: DevicesArg,
     bundle: Annotated[str, typer.Option("--bundle", metavar="MODEL@VERSION", help="See `fieldops stick list`.")],
     source: Annotated[
@@ -42,6 +45,16 @@ def sideload(
     trial: Annotated[
         int, typer.Option("--trial", metavar="SECONDS", min=5, max=86_400, help="The device reverts by itself after this.")
     ] = 300,
+    shadow: Annotated[
+        int,
+        typer.Option(
+            "--shadow",
+            metavar="SECONDS",
+            min=0,
+            max=600,
+            help="Before the trial: only copies of live requests; agreement is told.",
+        ),
+    ] = 0,
     commit: Annotated[bool, typer.Option("--commit/--no-commit", help="End the trial here, or leave it to be judged.")] = True,
     arm: Annotated[
         str | None, typer.Option("--arm", metavar="WINDOW", help="Stage now; the device tries it alone in 22:00-04:00, or +8h.")
@@ -51,24 +64,19 @@ def sideload(
     ] = False,
     approval: Approvals = None,
     statement: StatementFile = None,
-    dry_run: DryRun = False,
-    yes: Yes = False,
-    reason: Reason = "",
-    ticket: Ticket = "",
-    json: Json = False,
-    timeout: Timeout = 900.0,
 ) -> int:
     """Verify a signed version on this laptop, bring it to the devices, let each validate and try it, then commit."""
-    from fieldops.cli.changes import Terms, carry_out
+    from fieldops.cli.changes import carry_out
     from fieldops.operations import sideload as operation
 
-    terms = Terms.of(yes=yes, dry_run=dry_run, reason=reason, ticket=ticket, writes_only=statement is not None)
-    call = Call.of(context, json=json, timeout=timeout)
+    asked.need_person(writes_only=statement is not None)
+    call = asked.call
     entries = call.entries(devices)
-    origins = _sources(call, source, bundle, accept_expired=accept_expired)
+    site = hear_site(call)
+    origins = _sources(call, source, bundle, site, accept_expired=accept_expired)
     if statement is not None:
         _write_statement(
-            call, origins[0], bundle, entries, statement, accept_expired=accept_expired, channel=channel, reason=reason
+            call, origins[0], bundle, entries, statement, accept_expired=accept_expired, channel=channel, reason=asked.reason
         )
         return 0
     approvals = read_approvals(approval or [])
@@ -81,7 +89,7 @@ def sideload(
             bundle,
             call.deadline(),
             channel=channel,
-            words=terms.words,
+            words=asked.words,
             progress=progress_of(bundle),
             glass=BreakGlass(approvals, _ids(entries)) if accept_expired else None,
         )
@@ -89,18 +97,26 @@ def sideload(
 
     def plan(device: Device, deadline: Deadline) -> SideloadPlan:
         return operation.plan(
-            call.laptop.trust, device, trusted, deadline, trial_s=trial, commit=commit, approvals=approvals, window=window
+            call.laptop.trust,
+            device,
+            trusted,
+            deadline,
+            trial_s=trial,
+            shadow_s=shadow,
+            commit=commit,
+            approvals=approvals,
+            window=window,
         )
 
-    return carry_out(call, entries, plan, terms, trial_left=not commit and arm is None)
+    return carry_out(asked, entries, plan, trial_left=not commit and arm is None)
 
 
-def _sources(call: Call, paths: list[str] | None, bundle: str, *, accept_expired: bool) -> list[Source]:
+def _sources(call: Call, paths: list[str] | None, bundle: str, site: Source | None, *, accept_expired: bool) -> list[Source]:
     """Those named, else the media that offer the bundle, usable ones first. Raises UsageFault, TrustRefused."""
     if paths:
         return [call.laptop.media.at(path) for path in paths]
     refusal: TrustRefused | None = None
-    media = call.laptop.media.find()
+    media = [*call.laptop.media.find(), *([site] if site is not None else [])]
     found: list[tuple[bool, Source]] = []
     refs: set[str] = set()
     for medium in media:
