@@ -15,7 +15,6 @@ from fieldops.cli.call import Call, single
 from fieldops.cli.diagnostics import progress_of, tell
 from fieldops.cli.options import Approvals, DevicesArg, StatementFile
 from fieldops.cli.output import line
-from fieldops.cli.site import hear_site
 from fieldops.errors import TrustRefused, UsageFault
 from fieldops.ports import BreakGlass
 from fieldops.wiring.statements import read_approvals, write_new
@@ -45,16 +44,6 @@ def sideload(
     trial: Annotated[
         int, typer.Option("--trial", metavar="SECONDS", min=5, max=86_400, help="The device reverts by itself after this.")
     ] = 300,
-    shadow: Annotated[
-        int,
-        typer.Option(
-            "--shadow",
-            metavar="SECONDS",
-            min=0,
-            max=600,
-            help="Before the trial: only copies of live requests; agreement is told.",
-        ),
-    ] = 0,
     commit: Annotated[bool, typer.Option("--commit/--no-commit", help="End the trial here, or leave it to be judged.")] = True,
     arm: Annotated[
         str | None, typer.Option("--arm", metavar="WINDOW", help="Stage now; the device tries it alone in 22:00-04:00, or +8h.")
@@ -72,8 +61,7 @@ def sideload(
     asked.need_person(writes_only=statement is not None)
     call = asked.call
     entries = call.entries(devices)
-    site = hear_site(call)
-    origins = _sources(call, source, bundle, site, accept_expired=accept_expired)
+    origins = _sources(call, source, bundle, accept_expired=accept_expired)
     if statement is not None:
         _write_statement(
             call, origins[0], bundle, entries, statement, accept_expired=accept_expired, channel=channel, reason=asked.reason
@@ -102,7 +90,6 @@ def sideload(
             trusted,
             deadline,
             trial_s=trial,
-            shadow_s=shadow,
             commit=commit,
             approvals=approvals,
             window=window,
@@ -111,12 +98,12 @@ def sideload(
     return carry_out(asked, entries, plan, trial_left=not commit and arm is None)
 
 
-def _sources(call: Call, paths: list[str] | None, bundle: str, site: Source | None, *, accept_expired: bool) -> list[Source]:
+def _sources(call: Call, paths: list[str] | None, bundle: str, *, accept_expired: bool) -> list[Source]:
     """Those named, else the media that offer the bundle, usable ones first. Raises UsageFault, TrustRefused."""
     if paths:
         return [call.laptop.media.at(path) for path in paths]
     refusal: TrustRefused | None = None
-    media = [*call.laptop.media.find(), *([site] if site is not None else [])]
+    media = call.laptop.media.find()
     found: list[tuple[bool, Source]] = []
     refs: set[str] = set()
     for medium in media:
