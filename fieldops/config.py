@@ -11,6 +11,7 @@
     config = "~/.ssh/other"              # instead of the person's SSH configuration; "none": of none
     [sticks]
     folders = ["/srv/stick"]             # looked at like removable media, first
+    site = "http://192.0.2.10:8080"      # site server: where it answers, its newer signed metadata counts
     [keys]
     "fleet.refresh" = "f5"               # the console's keys by binding id
 
@@ -40,11 +41,12 @@ class Config:
     ssh_identities: tuple[Path, ...] = ()
     ssh_config: Path | None = None
     stick_folders: tuple[Path, ...] = ()
+    site: str | None = None
     keys: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
 
 _TOP = ("theme", "data", "person", "store", "ssh", "sticks", "keys")
-_IN_TABLE = {"person": ("key",), "store": ("url",), "ssh": ("identities", "config"), "sticks": ("folders",)}
+_IN_TABLE = {"person": ("key",), "store": ("url",), "ssh": ("identities", "config"), "sticks": ("folders", "site")}
 
 
 def parse_config(text: str, file: str, *, base: Path, user_home: Path) -> Config:
@@ -65,6 +67,7 @@ def parse_config(text: str, file: str, *, base: Path, user_home: Path) -> Config
         ssh_identities=reading.paths("ssh.identities"),
         ssh_config=reading.path("ssh.config"),
         stick_folders=reading.paths("sticks.folders"),
+        site=reading.url("sticks.site"),
         keys=reading.table_of_texts("keys"),
     )
     if reading.faults:
@@ -153,7 +156,7 @@ class _Reading:
     def url(self, key: str) -> str | None:
         text = self.text(key, "an http or https address in quotes")
         if text is not None and not re.fullmatch(r"https?://[^\s/]+(/\S*)?", text):
-            self.fault(key, f"{key} = {text!r}", "an http or https address such as https://store.example:8443")
+            self.fault(key, f"{key} = {text!r}", "an http or https address such as https://site.example:8443")
             return None
         return text
 

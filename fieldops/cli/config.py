@@ -45,6 +45,7 @@ def show(context: typer.Context, json: Json = False) -> None:
             ("person key", config.person_key or "(none: you can read, and roll back to last-good)"),
             ("store", config.store_url or "(none: entries stay on this laptop)"),
             ("ssh identities", ", ".join(map(str, config.ssh_identities)) or "(the person's key, else ~/.ssh)"),
+            ("site server", config.site or "(none)"),
             ("stick folders", ", ".join(map(str, config.stick_folders)) or "(removable media only)"),
             *((f"key {binding}", keys) for binding, keys in config.keys.items()),
         ]
@@ -63,6 +64,7 @@ def _state(laptop: Laptop) -> ConfigState:
         person_key=str(config.person_key) if config.person_key else None,
         store_url=config.store_url,
         ssh_identities=[str(each) for each in config.ssh_identities],
+        site=config.site,
         stick_folders=[str(each) for each in config.stick_folders],
         keys=dict(config.keys),
     )

@@ -15,6 +15,7 @@ from fieldops.cli.documents.trust import Bundle, Bundles, StickRenewed, StickVer
 from fieldops.cli.office import HERE, Keys, PassphraseFile, Repo, moment, release, said
 from fieldops.cli.options import Json, Timeout
 from fieldops.cli.output import document, instant, line, size, table
+from fieldops.cli.site import hear_site
 from fieldops.errors import FieldopsError, TrustRefused, UsageFault, gravest
 from fieldops.ports import Candidate, Source
 from fieldops.wire import error_doc
@@ -33,7 +34,8 @@ def list_bundles(
 ) -> int:
     """What sticks offer, each with the reason where it is not usable. Signatures are checked, payloads not yet read."""
     call = Call.of(context, json=json, timeout=timeout)
-    sources = _sources(call, path)
+    site = hear_site(call)
+    sources = _sources(call, path, site)
     found: list[Candidate] = []
     refusals: list[FieldopsError] = []
     for source in sources:
@@ -70,6 +72,7 @@ def verify(
 
     call = Call.of(context, json=json, timeout=timeout)
     source = call.laptop.media.at(path)
+    hear_site(call)
     offered = call.run(lambda: call.laptop.trust.candidates(source, call.deadline()))
     wanted = [each for each in offered if bundle is None or each.ref == bundle]
     if bundle is not None and not wanted:
@@ -174,10 +177,10 @@ def renew(
     return report_all(refused)
 
 
-def _sources(call: Call, path: str | None) -> list[Source]:
+def _sources(call: Call, path: str | None, site: Source | None) -> list[Source]:
     if path is not None:
         return [call.laptop.media.at(path)]
-    found = list(call.laptop.media.find())
+    found = [*call.laptop.media.find(), *([site] if site is not None else [])]
     if not found:
         raise UsageFault(
             "no stick with a FIELDOPS folder is mounted",

@@ -21,6 +21,7 @@ from fieldops.errors import TrustRefused, UsageFault
 if TYPE_CHECKING:
     import httpx
 
+    from fieldops.deadline import Deadline
     from fieldops.ports import Source
 
 REPOSITORY_FOLDER = "FIELDOPS"
@@ -217,11 +218,19 @@ class StickMedia:
     """Removable media of this computer. Implements ports.Media.
 
     also: further folders to look at, such as the sample fleet's stick. mounts: gives where media are mounted now.
+    site: asks for the site server, see site_server.py.
     """
 
-    def __init__(self, also: Sequence[Path] = (), *, mounts: Callable[[], Sequence[Path]] = mounted) -> None:
+    def __init__(
+        self,
+        also: Sequence[Path] = (),
+        *,
+        mounts: Callable[[], Sequence[Path]] = mounted,
+        site: Callable[[Deadline], Source] | None = None,
+    ) -> None:
         self._also = tuple(also)
         self._mounts = mounts
+        self._site = site
 
     def find(self) -> list[Source]:
         found: dict[str, Source] = {}
@@ -233,6 +242,9 @@ class StickMedia:
             for root in roots:
                 found.setdefault(os.path.realpath(root), FolderSource(root))
         return list(found.values())
+
+    def site(self, deadline: Deadline) -> Source | None:
+        return self._site(deadline) if self._site is not None else None
 
     def at(self, path: str) -> Source:
         if path.startswith(("http://", "https://")):

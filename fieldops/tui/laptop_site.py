@@ -94,8 +94,11 @@ class LaptopSite(Meetings, Runbooks):
 
     def candidates(self, deadline: Deadline) -> list[Candidate]:
         from fieldops.operations import sideload
+        from fieldops.operations.site import hear
 
-        sources = self._laptop.media.find()
+        laptop = self._laptop
+        server = hear(laptop.gate, laptop.trust, laptop.media, deadline).source if laptop.config.site is not None else None
+        sources = [*laptop.media.find(), *([server] if server is not None else [])]
         self._sources = {source.name: source for source in sources}
         return sideload.candidates(self._laptop.trust, sources, deadline)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -156,9 +157,12 @@ class Desk:
 
     @once
     def media(self) -> Media:
+        from fieldops.edges.site_server import answering
         from fieldops.edges.usb import StickMedia
 
-        return StickMedia(also=self.config.stick_folders, site=self.config.site)
+        address = self.config.site
+        site = partial(answering, address) if address is not None else None
+        return StickMedia(also=self.config.stick_folders, site=site)
 
     @once
     def runs(self) -> Runs:

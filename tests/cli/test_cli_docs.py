@@ -24,4 +24,5 @@ def test_the_example_of_the_config_is_one(tmp_path: Path) -> None:
     config = parse_config(match[1], "config.toml", base=tmp_path, user_home=Path("/home/me"))
     assert config.person_key == Path("/home/me/.ssh/id_ed25519")
     assert config.stick_folders == (Path("/srv/stick"),)
+    assert config.site == "http://192.0.2.10:8080"
     assert dict(config.keys) == {"fleet.refresh": "f5"}

@@ -14,6 +14,7 @@ class ConfigState(Document, frozen=True, kw_only=True, tag="fieldops.config/v1")
     store_url: str | None
     ssh_identities: list[str]
     stick_folders: list[str]
+    site: str | None = None
     keys: dict[str, str]
 
 
