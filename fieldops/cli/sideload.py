@@ -15,6 +15,7 @@ from fieldops.cli.call import Call, single
 from fieldops.cli.diagnostics import progress_of, tell
 from fieldops.cli.options import Approvals, DevicesArg, StatementFile
 from fieldops.cli.output import line
+from fieldops.cli.site import hear_site
 from fieldops.errors import TrustRefused, UsageFault
 from fieldops.ports import BreakGlass
 from fieldops.wiring.statements import read_approvals, write_new
@@ -61,7 +62,8 @@ def sideload(
     asked.need_person(writes_only=statement is not None)
     call = asked.call
     entries = call.entries(devices)
-    origins = _sources(call, source, bundle, accept_expired=accept_expired)
+    site = hear_site(call)
+    origins = _sources(call, source, bundle, site, accept_expired=accept_expired)
     if statement is not None:
         _write_statement(
             call, origins[0], bundle, entries, statement, accept_expired=accept_expired, channel=channel, reason=asked.reason
@@ -98,12 +100,12 @@ def sideload(
     return carry_out(asked, entries, plan, trial_left=not commit and arm is None)
 
 
-def _sources(call: Call, paths: list[str] | None, bundle: str, *, accept_expired: bool) -> list[Source]:
+def _sources(call: Call, paths: list[str] | None, bundle: str, site: Source | None, *, accept_expired: bool) -> list[Source]:
     """Those named, else the media that offer the bundle, usable ones first. Raises UsageFault, TrustRefused."""
     if paths:
         return [call.laptop.media.at(path) for path in paths]
     refusal: TrustRefused | None = None
-    media = call.laptop.media.find()
+    media = [*call.laptop.media.find(), *([site] if site is not None else [])]
     found: list[tuple[bool, Source]] = []
     refs: set[str] = set()
     for medium in media:
