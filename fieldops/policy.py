@@ -6,6 +6,7 @@ anyone, since their signatures decide and not their bearer.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,17 +18,22 @@ from fieldops.steps import Bench, Enrol, Revert, RotateTrust, Step, kind_of
 from fieldops.wire import decode_signed, unb64
 
 POLICY_LIMIT_BYTES = 256 * 1024
+POLICY_V = 1
 ANY = "*"
 
 
-class Person(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Person(Struct, frozen=True, kw_only=True, omit_defaults=True):
     role: str
     label: str = ""
     until: float | None = None  # Unix seconds after which the person has no role; None: no end
 
 
-class PolicyDocument(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Target `policy/rules/current/policy.json`. roles: role -> kinds of step it may take ("*": all)."""
+class PolicyDocument(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Target `policy/rules/current/policy.json`. roles: role -> kinds of step it may take ("*": all).
+
+    Devices and laptops of an older version pass over fields they do not know: a policy that they refused whole would leave them
+    with people who were since revoked. A field that nobody may pass over raises `v`.
+    """
 
     v: int
     roles: dict[str, list[str]]
@@ -104,8 +110,14 @@ def may(
 
 
 def decode_policy(data: bytes) -> PolicyDocument:
-    """Raises UsageFault with what is wrong."""
+    """As a device or a laptop reads it. Raises UsageFault with what is wrong."""
     document = decode_signed(data, PolicyDocument, what="policy.json", limit=POLICY_LIMIT_BYTES)
+    if document.v != POLICY_V:
+        raise UsageFault(
+            f"policy.json is of version {document.v}; this software knows {POLICY_V}",
+            reason="malformed",
+            next_step="update fieldops here first, then bring the policy again",
+        )
     unknown = {person.role for person in document.people.values()} - document.roles.keys()
     if unknown:
         raise UsageFault(
@@ -118,6 +130,22 @@ def decode_policy(data: bytes) -> PolicyDocument:
             "policy.json: sample_recipients are base64 of 32 bytes each",
             reason="malformed",
             next_step="take them as `fieldops samples keygen` prints them, sign again",
+        )
+    return document
+
+
+def decode_draft(data: bytes) -> PolicyDocument:
+    """As the office reads it, where an unknown field is a slip, or of a newer version and would be lost. Raises UsageFault."""
+    document = decode_policy(data)
+    raw = json.loads(data)
+    unknown = sorted(raw.keys() - set(PolicyDocument.__struct_fields__))
+    for who, person in raw["people"].items():
+        unknown += [f"people.{who}.{field}" for field in sorted(person.keys() - set(Person.__struct_fields__))]
+    if unknown:
+        raise UsageFault(
+            f"policy.json has fields that this version does not know: {', '.join(unknown)}",
+            reason="malformed",
+            next_step="correct them, or update fieldops on this machine",
         )
     return document
 

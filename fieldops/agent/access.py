@@ -229,7 +229,17 @@ def _request(payload: bytes) -> StepRequest:
     kind = _kind(payload)
     if kind is not None and kind not in {step.__name__ for step in STEP_KINDS}:
         raise DeviceCannot(f"this agent knows no step {kind!r}", reason="unsupported_step", next_step="update the device's agent")
-    return decode_signed(payload, StepRequest, what="step", limit=ENVELOPE_LIMIT)
+    try:
+        return decode_signed(payload, StepRequest, what="step", limit=ENVELOPE_LIMIT)
+    except UsageFault as error:
+        if "unknown field" not in error.message:
+            raise
+        # of a newer laptop: what it asks for by that field may not be passed over
+        raise DeviceCannot(
+            f"this agent does not know all of that {kind}: {error.message}",
+            reason="unsupported_step",
+            next_step="update the device's agent",
+        ) from error
 
 
 class _Kind(msgspec.Struct):

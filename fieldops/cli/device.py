@@ -170,6 +170,7 @@ def trust(
     from fieldops.operations import hostkeys
     from fieldops.operations.gate import Words
 
+    expect = hostkeys.expected_in(expect) if expect is not None else None
     call = Call.of(context, json=json, timeout=timeout)
     entry = call.laptop.inventory().find(device)
     if expect is None and not dry_run and not at_terminal():
@@ -225,6 +226,10 @@ def enrol(
         str, typer.Option("--foreign", metavar="MODEL=PATH", help="With --kit: the ONNX file the device runs today.")
     ] = "",
     adopt: Annotated[bool, typer.Option("--adopt", help="Take the model that runs there as version 0 and last-good.")] = False,
+    expect: Annotated[
+        str | None,
+        typer.Option("--expect-fingerprint", metavar="SHA256:...", help="Of its SSH host key, typed or scanned from its label."),
+    ] = None,
     remove: Annotated[bool, typer.Option("--remove", help="Undo it: forget this laptop, take the agent away.")] = False,
     dry_run: DryRun = False,
     yes: Yes = False,
@@ -237,9 +242,13 @@ def enrol(
     from fieldops.cli.documents.devices import Enrolled, EnrolledDevice
 
     need_person(yes=yes, dry_run=dry_run)
-    wanted = _Wanted.of(label, kit, lan, foreign, adopt=adopt, remove=remove, words=(reason, ticket))
+    wanted = _Wanted.of(label, kit, lan, foreign, adopt=adopt, expect=expect, remove=remove, words=(reason, ticket))
     call = Call.of(context, json=json, timeout=max(timeout, INSTALL_S) if kit else timeout)
     entries = call.entries(devices, everyone=everyone)
+    if expect is not None and len(entries) > 1:
+        raise UsageFault(
+            "a fingerprint is one device's", reason="usage", next_step="give --expect-fingerprint with one device at a time"
+        )
     steps = wanted.steps(call)
     if dry_run:
         outcomes: list[Outcome[_Done]] = [Outcome(entry) for entry in entries]
@@ -295,16 +304,28 @@ class _Wanted:
     lan: str
     foreign: tuple[str, str] | None
     adopt: bool
+    expected: str
     remove: bool
     words: tuple[str, str]
 
     @classmethod
     def of(
-        cls, label: str, kit: Path | None, lan: str, foreign: str, *, adopt: bool, remove: bool, words: tuple[str, str]
+        cls,
+        label: str,
+        kit: Path | None,
+        lan: str,
+        foreign: str,
+        *,
+        adopt: bool,
+        expect: str | None,
+        remove: bool,
+        words: tuple[str, str],
     ) -> _Wanted:
         """Raises UsageFault."""
+        from fieldops.operations.hostkeys import expected_in
+
         faults = [f"--{name} needs --kit" for name, value in (("lan", lan), ("foreign", foreign)) if value and kit is None]
-        if remove and (kit is not None or adopt):
+        if remove and (kit is not None or adopt or expect is not None):
             faults.append("--remove goes alone")
         model, equals, path = foreign.partition("=")
         if foreign and not (equals and NAME_PATTERN.fullmatch(model) and path.startswith("/")):
@@ -313,7 +334,8 @@ class _Wanted:
             _lan(lan)
         if faults:
             raise UsageFault("; ".join(faults), reason="usage", next_step="see `fieldops device enrol --help`")
-        return cls(label, kit, lan, (model, path) if foreign else None, adopt, remove, words)
+        expected = expected_in(expect) if expect is not None else ""
+        return cls(label, kit, lan, (model, path) if foreign else None, adopt, expected, remove, words)
 
     def steps(self, call: Call) -> list[str]:
         """What is going to happen, in words. Raises UsageFault for a kit or a root that is not there."""
@@ -332,13 +354,16 @@ class _Wanted:
         prove = ["prove that the agent answers after logout and after a restart"] if made else []
         steps = [describe(step) for step in operation.plan(laptop.gate(), laptop.trust, laptop.certificate, label=self.label)]
         adopt = ["adopt the model that runs there as version 0.0.0 and last-good, and measure it"] if self.adopt else []
-        return [*push, *steps[:1], *prove, *steps[1:], *adopt]
+        trust = [f"trust the host key {self.expected}, if that is what it shows"] if self.expected else []
+        return [*trust, *push, *steps[:1], *prove, *steps[1:], *adopt]
 
     def do(self, call: Call, entry: DeviceEntry) -> _Done:
         from fieldops.operations.gate import Words
 
         laptop, deadline, words = call.laptop, call.deadline(), Words(*self.words)
         progress = _Steps(entry.name)
+        if self.expected:
+            laptop.links.trust_expected(entry, self.expected, deadline, words)
         if self.remove:
             record = laptop.enrolment.remove_agent(entry, deadline, words, progress=progress)
             return _Done(laptop.inventory().find(entry.name).id or "", f"is bare again: {record.message}")

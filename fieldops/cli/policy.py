@@ -16,7 +16,7 @@ from fieldops.cli.documents.trust import Pinned, PolicyCheck, TrustState
 from fieldops.cli.options import Json
 from fieldops.cli.output import document, instant, line, pairs, table
 from fieldops.errors import CheckFailed, UsageFault
-from fieldops.policy import PolicyDocument, decode_policy, role_of
+from fieldops.policy import PolicyDocument, decode_draft, role_of
 
 app = group()
 
@@ -117,7 +117,7 @@ def check(
     call = Call.of(context, json=json)
     if file is not None:
         try:
-            decode_policy(file.read_bytes())
+            decode_draft(file.read_bytes())
         except OSError as error:
             raise UsageFault(f"{file}: {error.strerror}", reason="bad_file", next_step="name a file that can be read") from error
         problems = []

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
+import hashlib
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -24,11 +28,46 @@ class OfferedKey:
     known: tuple[str, ...] = ()
 
 
+def expected_in(text: str) -> str:
+    """The fingerprint in what somebody typed or scanned from a label, as `SHA256:...`.
+
+    That may be the fingerprint alone, with or without its prefix, `ssh-keygen -l`'s whole line, hexadecimal digits, or the public
+    key itself. Raises UsageFault (bad_fingerprint).
+    """
+    if match := re.search(r"\b(?:ssh-ed25519|ssh-rsa|ecdsa-sha2-\w+)\s+(AAAA[A-Za-z0-9+/]+={0,2})", text):
+        try:
+            return _written(hashlib.sha256(base64.b64decode(match[1], validate=True)).digest())
+        except binascii.Error:
+            raise _bad(text) from None
+    if match := re.search(r"(?i)(?:^|\s)sha-?256[:\s]\s*(\S+)", text) or re.fullmatch(r"\s*(\S+)\s*", text):
+        word = match[1].rstrip("=")
+        if re.fullmatch(r"[A-Za-z0-9+/]{43}", word):
+            return f"SHA256:{word}"
+        digits = word.replace(":", "")
+        if re.fullmatch(r"[0-9a-fA-F]{64}", digits):
+            return _written(bytes.fromhex(digits))
+    raise _bad(text)
+
+
+def _written(digest: bytes) -> str:
+    return f"SHA256:{base64.b64encode(digest).decode().rstrip('=')}"
+
+
+def _bad(text: str) -> UsageFault:
+    return UsageFault(
+        f"{text.strip()[:80]!r} is no SHA-256 fingerprint of a host key",
+        reason="bad_fingerprint",
+        next_step="give all 43 characters after SHA256:, as `ssh-keygen -lf` shows them on the device",
+    )
+
+
 def judge(entry: DeviceEntry, offered: OfferedKey, *, expected: str | None, replace: bool) -> None:
     """Refuse what may not be accepted at all. expected: the fingerprint got by another way; None: a person compares.
 
-    Raises LinkFault (host_key_revoked), HostKeyUnknown (not the expected one), HostKeyChanged (without `replace`).
+    Raises LinkFault (host_key_revoked), HostKeyUnknown (not the expected one), HostKeyChanged (without `replace`), UsageFault
+    (bad_fingerprint).
     """
+    expected = expected_in(expected) if expected is not None else None
     if offered.verdict == "revoked":
         raise LinkFault(
             f"its host key {offered.fingerprint} is marked @revoked",

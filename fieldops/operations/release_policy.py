@@ -15,7 +15,7 @@ import msgspec
 
 from fieldops.bundles.trust import POLICY_DOCUMENT
 from fieldops.errors import Fault, UsageFault
-from fieldops.policy import ANY, Person, PolicyDocument, decode_policy, encode_policy
+from fieldops.policy import ANY, Person, PolicyDocument, decode_draft, encode_policy
 from fieldops.steps import STEP_KINDS
 from fieldops.wire import SESSION_NAMESPACE
 
@@ -35,7 +35,7 @@ _KEY_TYPES = (
 def check_file(name: str, data: bytes, former: bytes | None) -> list[str]:
     """What the file says of itself, a line each; former: the one it replaces. Raises UsageFault for what nobody could use."""
     if name == POLICY_DOCUMENT:
-        document = decode_policy(data)
+        document = decode_draft(data)
         return [f"{len(document.people)} people, roles: {', '.join(sorted(document.roles)) or 'none'}"]
     if name.endswith("/runbook.yaml"):
         from fieldops.runbooks.format import parse
@@ -127,7 +127,7 @@ def without(files: Mapping[str, bytes], who: str) -> dict[str, bytes]:
 
 def _document(files: Mapping[str, bytes]) -> PolicyDocument:
     if POLICY_DOCUMENT in files:
-        return decode_policy(files[POLICY_DOCUMENT])
+        return decode_draft(files[POLICY_DOCUMENT])
     return PolicyDocument(v=1, roles={"technician": sorted(kind.__name__ for kind in STEP_KINDS), "lead": [ANY]}, people={})
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from fieldops.edges.ssh_config import SshConfig
     from fieldops.fleet import DeviceEntry, Hint
     from fieldops.operations.discover import Found
+    from fieldops.operations.gate import Words
     from fieldops.operations.hostkeys import OfferedKey
     from fieldops.ports import Device
     from fieldops.wire import Hello
@@ -128,11 +129,22 @@ class Links:
         known = tuple(ssh_fingerprint(key) for _, key in verdict.known)
         return OfferedKey(key_type, blob, ssh_fingerprint(blob), verdict.kind, known)
 
+    def trust_expected(self, entry: DeviceEntry, expected: str, deadline: Deadline, words: Words) -> None:
+        """A host that shows the key whose fingerprint was typed or scanned is trusted from now on; any other is refused."""
+        from fieldops.operations import hostkeys
+
+        offered = self.host_key(entry, deadline)
+        hostkeys.judge(entry, offered, expected=expected, replace=False)
+        if offered.verdict != "ok":
+            hostkeys.accept(self.desk.gate(), self.desk.inventory_file, entry, offered, words=words)
+
     def _known_hosts(self) -> KnownHosts:
-        """This laptop's own and the person's, as the files are now."""
+        """This laptop's own, the person's and the system's, as the files are now."""
         from fieldops.edges.known_hosts import KnownHosts
 
-        return KnownHosts.load([self.desk.home / "known_hosts", Path.home() / ".ssh" / "known_hosts"])
+        return KnownHosts.load(
+            [self.desk.home / "known_hosts", Path.home() / ".ssh" / "known_hosts", Path("/etc/ssh/ssh_known_hosts")]
+        )
 
     def _identities(self) -> tuple[Path, ...]:
         """SSH keys offered to devices: as configured, else the person's, else the usual ones."""

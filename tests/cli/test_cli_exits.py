@@ -53,7 +53,7 @@ CASES = [
     (5, "unreachable", ("resources", "press-01")),
     (5, "unreachable", ("models", "press-01")),
     (5, "unreachable", ("rollback", "press-01", "digits", "--dry-run")),
-    (5, "unreachable", ("device", "trust", "press-01", "--expect-fingerprint", "SHA256:x")),
+    (5, "unreachable", ("device", "trust", "press-01", "--expect-fingerprint", f"SHA256:{43 * 'x'}")),
     (9, "no_store", ("audit", "sync")),
     *((2, "needs_yes", words) for words in NOBODY_ASKS),
 ]
