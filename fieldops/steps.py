@@ -51,13 +51,17 @@ class Stage(_Step, frozen=True, kw_only=True, tag="Stage", omit_defaults=True):
     approvals: list[Approval] = []
 
 
-class Activate(_Step, frozen=True, kw_only=True, tag="Activate"):
-    """Validate a staged version, then let it answer on trial until committed or the deadline."""
+class Activate(_Step, frozen=True, kw_only=True, tag="Activate", omit_defaults=True):
+    """Validate a staged version, then let it answer on trial until committed or the deadline.
+
+    Between the two it may stand in the shadow of the version in service for a while, and see a copy of what that is asked.
+    """
 
     model: str
     version: str
     trial_s: int = 300  # 5..86400; the device reverts by itself when this passes without Commit
     attempts: int = 3  # starts the device may make with it before it reverts
+    shadow_s: int = 0  # 1..3600; 0: no shadow
 
 
 class Commit(_Step, frozen=True, kw_only=True, tag="Commit"):
@@ -219,7 +223,8 @@ def describe(step: Step) -> str:
         case Stage():
             return f"stage {step.model} {step.version} from {step.channel}{' THOUGH ITS METADATA EXPIRED' * step.accept_expired}"
         case Activate():
-            return f"validate {step.model} {step.version}, then trial for {step.trial_s} s"
+            shadow = f"let it see copies of live requests for {step.shadow_s} s, " * bool(step.shadow_s)
+            return f"validate {step.model} {step.version}, {shadow}then trial for {step.trial_s} s"
         case Commit():
             return f"commit {step.model} {step.version}"
         case Revert():

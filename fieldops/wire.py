@@ -62,7 +62,7 @@ class Hello(_Message, frozen=True, kw_only=True):
 class Check(_Message, frozen=True, kw_only=True):
     """One check of a validation, with the figures that decided."""
 
-    name: Literal["golden", "replay", "latency", "memory", "power", "load", "digest", "compatibility"]
+    name: Literal["golden", "replay", "latency", "memory", "power", "load", "digest", "compatibility", "shadow"]
     ok: bool
     measured: str
     limit: str
@@ -280,6 +280,22 @@ class Envelope(_Message, frozen=True, kw_only=True):
 StepState = Literal["running", "done", "failed", "refused", "reverted", "needs_human"]
 
 
+class ShadowReport(_Message, frozen=True, kw_only=True):
+    """What a candidate made of copies of live requests, beside the version that answered them. None: nothing was asked."""
+
+    seconds: float
+    requests: int  # copies it was asked
+    rows: int  # of those that could be compared
+    agreed: int  # rows with the same top output
+    not_comparable: int  # by the rule, without the first output, or of another shape
+    failed: int
+    dropped: int  # copies that found the queue full
+    worst: float | None  # largest difference of an output
+    p50_ms: float | None
+    active_p50_ms: float | None  # of the same requests
+    crash: str = ""  # how its worker ended; "": it did not
+
+
 class StepRecord(_Message, frozen=True, kw_only=True):
     """What the device knows of one step. exit 0 while running and when done."""
 
@@ -290,12 +306,13 @@ class StepRecord(_Message, frozen=True, kw_only=True):
     reason: str = ""
     message: str = ""
     next: str = ""
-    phase: str = ""  # metadata, payload, validating, trial, ...
+    phase: str = ""  # metadata, payload, validating, shadow, trial, ...
     done_bytes: int = 0
     total_bytes: int = 0
     wanted: list[WantedBlob] = []  # while staging: what the device still needs, by its own verified metadata
     checks: list[Check] = []
     bench: BenchResult | None = None
+    shadow: ShadowReport | None = None
     previous: str | None = None  # version active before
     version: str | None = None  # version active after
     cosignature: str = ""  # C2SP cosignature line over the checkpoint it was shown

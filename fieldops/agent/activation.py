@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from time import monotonic
 
 from msgspec.structs import replace
@@ -11,6 +12,8 @@ from fieldops.agent.belowfloor import check_floor
 from fieldops.agent.device import Device
 from fieldops.agent.judged import Judge
 from fieldops.agent.records import done
+from fieldops.agent.shadow_phase import ShadowPhase
+from fieldops.agent.shadowing import judged, skipped
 from fieldops.agent.standing import check_standing
 from fieldops.agent.suitability import IDLE_FACT, check_trial, idle_power
 from fieldops.agent.validation import Verdict
@@ -26,10 +29,11 @@ TRIAL_S = (5, 86400)
 class Activation:
     """Runs on the transaction's thread."""
 
-    def __init__(self, device: Device, answering: Answering, judge: Judge) -> None:
+    def __init__(self, device: Device, answering: Answering, judge: Judge, shadows: ShadowPhase) -> None:
         self._device = device
         self._answering = answering
         self._judge = judge
+        self._shadows = shadows
 
     # --- activate ------------------------------------------------------------------------------------------------------
 
@@ -43,6 +47,7 @@ class Activation:
             raise DeviceCannot(
                 f"a trial of {step.trial_s} s", reason="trial_length", next_step="choose a trial from 5 to 86400 seconds"
             )
+        self._shadows.need_room(step, installed)
         check_floor(device, slot, installed, actor)
         self._need_standing(slot, installed)
         self._need_proof()
@@ -58,6 +63,37 @@ class Activation:
         if not verdict.ok:
             self._refuse(slot, installed, verdict, record)
             return
+        if step.shadow_s and self._shadows.begin(record, step, installed, verdict, idle_w):
+            return
+        if step.shadow_s:
+            verdict = dataclasses.replace(verdict, checks=[*verdict.checks, skipped("no version answers yet")])
+        self._begin_trial(slot, record, step, actor, installed, verdict, idle_w)
+
+    def shadow_over(self, record: StepRecord, step: Activate, actor: str) -> None:
+        """The activation goes on where its shadow ended. Raises DeviceCannot (superseded)."""
+        device, slot = self._device, self._answering.slot(step.model)
+        found = self._shadows.end(record.step_id, step.model)
+        report, manifest = found.shadow.report(), found.installed.manifest
+        check = judged(report, manifest.objectives.error_rate if manifest else 0.0)
+        record = replace(record, shadow=report, previous=slot.active)
+        verdict = dataclasses.replace(found.verdict, checks=[*found.verdict.checks, check])
+        if verdict.ok:
+            self._begin_trial(slot, record, step, actor, found.installed, verdict, found.idle_w)
+            return
+        device.wait_for(found.shadow.worker.stop())
+        self._refuse(slot, found.installed, verdict, record)
+
+    def _begin_trial(
+        self,
+        slot: Slot,
+        record: StepRecord,
+        step: Activate,
+        actor: str,
+        installed: Installed,
+        verdict: Verdict,
+        idle_w: float | None,
+    ) -> None:
+        device = self._device
         trial = Trial(boot_id=device.boot_id, deadline=monotonic() + step.trial_s, attempts=max(1, step.attempts))
         slot = advance(slot, "passed", now=device.now(), reason="validated", trial=trial)
         record = replace(record, phase="trial", checks=verdict.checks)

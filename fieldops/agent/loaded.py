@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 
 from fieldops.agent.frames import Header
-from fieldops.agent.requests import NAMES, Request, named
+from fieldops.agent.requests import NAMES, Request, answered_tensor, named
 from fieldops.bench import CPU
 from fieldops.bundles.golden import Golden, decode_golden
 from fieldops.bundles.manifest import Manifest
@@ -191,6 +191,23 @@ class Loaded:
         unsure = answer.confidence is not None and answer.confidence < LOW_CONFIDENCE
         reason = "out_of_range" if strange else "low_confidence" if unsure else ""
         return {"label": int(first[0].argmax()), "unusual": reason}
+
+    def compare(
+        self, body: bytes, answer: bytes, json_bytes: int | None, answer_json_bytes: int | None, refusal: Refusal
+    ) -> Header:
+        """What this version makes of a request beside what another answered; it counts in no window. Raises UsageFault."""
+        request = Request.of(body, json_bytes, self.manifest)
+        begun = time.perf_counter()
+        mine = self._cascade.infer(request.inputs, refusal=refusal)
+        ms = (time.perf_counter() - begun) * 1000
+        name = self.manifest.outputs[0].name
+        ours, theirs = mine.outputs[name], answered_tensor(answer, answer_json_bytes, name)
+        if mine.route == "rule" or theirs is None or theirs.shape != ours.shape:
+            return {"ms": ms, "rows": 0, "agreed": 0, "worst": None}
+        tops = [value.reshape(len(value), -1).argmax(axis=1) for value in (ours, theirs)]
+        worst = float(np.abs(ours.astype(np.float64) - theirs.astype(np.float64)).max())
+        agreed = int((tops[0] == tops[1]).sum())
+        return {"ms": ms, "rows": len(ours), "agreed": agreed, "worst": worst if np.isfinite(worst) else None}
 
     def as_json(self, body: bytes, json_bytes: int) -> bytes:
         """A request with binary tensors as one without. Raises UsageFault."""

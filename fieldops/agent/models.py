@@ -11,6 +11,7 @@ from pathlib import Path
 from fieldops.agent.home import AgentHome
 from fieldops.agent.serving import TOGETHER, Served
 from fieldops.agent.settings import settings_of, tuning_of
+from fieldops.agent.shadowing import Shadow
 from fieldops.agent.workers import Load, Worker
 from fieldops.bench import CPU
 from fieldops.bundles.manifest import FileEntry, Manifest, Objectives, Rule, Tier
@@ -55,6 +56,28 @@ class Models:
     async def switch(self, model: str, worker: Worker | None, rule: Rule, version: str) -> None:
         """See Served.switch; makes the model's place when there is none yet."""
         await self.served(model).switch(worker, rule, version)
+
+    async def begin_shadow(self, model: str, worker: Worker, seconds: float, over: Callable[[], object]) -> Shadow:
+        """Let `worker` see copies of what the model is asked; `over` is called when that has ended by itself or by `end_shadow`."""
+        served, shadow = self.served(model), Shadow(worker, seconds)
+        served.shadow = shadow
+        self._watchers.append(self._group.create_task(self._shadowed(served, shadow, over)))
+        return shadow
+
+    async def _shadowed(self, served: Served, shadow: Shadow, over: Callable[[], object]) -> None:
+        try:
+            await shadow.run()
+        except asyncio.CancelledError:
+            await shadow.worker.stop()  # the agent stops: nobody else knows of it
+            raise
+        finally:
+            served.shadow = None
+        over()
+
+    async def end_shadow(self, shadow: Shadow) -> None:
+        """Before its time; its worker ends with it."""
+        shadow.stop()
+        await shadow.worker.stop()
 
     async def close(self) -> None:
         for watcher in self._watchers:

@@ -47,6 +47,10 @@ class InferenceRequest(Struct, frozen=True):
     parameters: _Parameters = _Parameters()
 
 
+class _Answer(Struct, frozen=True):
+    outputs: list[_Input]
+
+
 def bad_input(message: str) -> UsageFault:
     return UsageFault(message, reason="bad_input", next_step="send tensors as the model's metadata describes them")
 
@@ -62,25 +66,38 @@ def decoded(body: bytes, json_bytes: int | None) -> tuple[InferenceRequest, byte
         raise bad_input(f"no inference request: {error}") from error
 
 
+def _array(tensor: _Input, dtype: str, tail: bytes) -> tuple[Array, bytes]:
+    """The value, and what is left of the tail."""
+    size = tensor.parameters.binary_data_size
+    if size is not None and not 0 <= size <= len(tail):
+        raise bad_input(f"{tensor.name} of {size} bytes; {len(tail)} are left")
+    try:
+        if size is None:
+            return np.asarray(tensor.data, dtype=dtype).reshape(tensor.shape), tail
+        found = np.frombuffer(tail[:size], np.dtype(dtype).newbyteorder("<")).astype(dtype)
+        return found.reshape(tensor.shape), tail[size:]
+    except (ValueError, TypeError, OverflowError) as error:
+        raise bad_input(f"{tensor.name}: {error}") from error
+
+
+def answered_tensor(answer: bytes, json_bytes: int | None, name: str) -> Array | None:
+    """One output of an answer of this protocol; None: it holds none of that name."""
+    size = len(answer) if json_bytes is None else json_bytes
+    tail = answer[size:]
+    for tensor in decoder(_Answer).decode(answer[:size]).outputs:
+        value, tail = _array(tensor, TYPES[tensor.datatype], tail)
+        if tensor.name == name:
+            return value
+    return None
+
+
 def tensors(request: InferenceRequest, manifest: Manifest, tail: bytes = b"") -> Tensors:
     made: Tensors = {}
     for tensor in request.inputs:
         dtype = TYPES.get(tensor.datatype)
         if dtype is None:
             raise bad_input(f"datatype {tensor.datatype!r} of {tensor.name} is not known")
-        size = tensor.parameters.binary_data_size
-        if size is not None and not 0 <= size <= len(tail):
-            raise bad_input(f"input {tensor.name} of {size} bytes; {len(tail)} are left")
-        try:
-            if size is None:
-                made[tensor.name] = np.asarray(tensor.data, dtype=dtype).reshape(tensor.shape)
-            else:
-                made[tensor.name] = (
-                    np.frombuffer(tail[:size], np.dtype(dtype).newbyteorder("<")).astype(dtype).reshape(tensor.shape)
-                )
-                tail = tail[size:]
-        except (ValueError, TypeError, OverflowError) as error:
-            raise bad_input(f"input {tensor.name}: {error}") from error
+        made[tensor.name], tail = _array(tensor, dtype, tail)
     for wanted in manifest.inputs:
         got = made.get(wanted.name)
         if got is None:

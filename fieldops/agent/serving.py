@@ -17,6 +17,7 @@ import msgspec
 from fieldops.agent.figures import Figures
 from fieldops.agent.frames import Header
 from fieldops.agent.line import LEAST_S, Line, NeverAsked, Waiting
+from fieldops.agent.shadowing import Copy, Shadow
 from fieldops.agent.workers import Load, Worker, WorkerGone, WorkerSaid
 from fieldops.bench import CPU
 from fieldops.bundles.manifest import Rule
@@ -73,6 +74,7 @@ class Served:
         self.crashes = 0
         self.on_answer: OnAnswer = _unwatched
         self.keeps = False  # are unusual inputs kept; else no worker looks for them
+        self.shadow: Shadow | None = None
         self.allowance = Allowance()  # what the device could afford when it was last looked at
         self._seat: _Seat | None = None
         self._load: Load | None = None
@@ -147,16 +149,7 @@ class Served:
                 refusal = msgspec.structs.replace(self.allowance, queued=seat.inside - 1).refusal
                 asked = Waiting(body, json_bytes, until, refusal, self.keeps, alone=tries > 0)
                 answer, data = await seat.line.ask(asked)
-                self.on_answer(self, body, json_bytes, answer)
-                found = Answered(
-                    data,
-                    str(answer["route"]),
-                    seat.worker.load.version,
-                    str(answer.get("why", "")),
-                    answer.get("json_bytes"),
-                    answer.get("confidence"),
-                )
-                return found, float(answer["ms"])
+                return self._answered(seat.worker, body, json_bytes, answer, data)
             except TimeoutError:
                 break  # the worker is well but busy for longer than this request may wait
             except NeverAsked:
@@ -169,6 +162,21 @@ class Served:
         if self.rule is None:
             raise WorkerGone(f"{self.model} has no running worker and no rule")
         return Answered(_by_rule(self.model, self.version, self.rule), "rule", self.version), None
+
+    def _answered(self, worker: Worker, body: bytes, json_bytes: int | None, said: Header, data: bytes) -> tuple[Answered, float]:
+        found = Answered(
+            data,
+            str(said["route"]),
+            worker.load.version,
+            str(said.get("why", "")),
+            said.get("json_bytes"),
+            said.get("confidence"),
+        )
+        ms = float(said["ms"])
+        self.on_answer(self, body, json_bytes, said)
+        if self.shadow is not None:
+            self.shadow.offer(Copy(body, json_bytes, data, found.json_bytes, ms, self.allowance.refusal))
+        return found, ms
 
     async def _other(self, dead: _Seat, until: float) -> None:
         """Wait until something else than `dead` is in place, at most until then."""

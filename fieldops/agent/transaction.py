@@ -24,6 +24,7 @@ from fieldops.agent.enrolment import enrol, unenrol
 from fieldops.agent.judged import Judge, judge
 from fieldops.agent.records import ended
 from fieldops.agent.reverting import Reverting
+from fieldops.agent.shadow_phase import ShadowPhase
 from fieldops.agent.staging import Staging
 from fieldops.edges.registry import HeldStep
 from fieldops.errors import DeviceCannot, FieldopsError
@@ -60,7 +61,8 @@ class Transaction:
         self._hurry = threading.Event()
         self._staging = Staging(device, judge)
         self._answering = answering(device, self._hurry)
-        self._activation = Activation(device, self._answering, judge)
+        self._shadows = ShadowPhase(device, self.shadow_over)
+        self._activation = Activation(device, self._answering, judge, self._shadows)
         self._reverting = Reverting(device, self._answering, judge)
         self.caring = Caring(device, self._answering, self._hurry)
 
@@ -99,6 +101,11 @@ class Transaction:
     def trial_over(self, model: str, reason: str, detail: str = "") -> Future[None]:
         """The device goes back by itself, if the trial or probation that this is about still runs. detail: with figures."""
         return self._queue(partial(self._alone, model, reason, detail))
+
+    def shadow_over(self, step_id: str) -> None:
+        """A version stood in the shadow for its time, or fell there; its activation goes on."""
+        if not self._device.stopping:
+            self._submit(step_id, self._shadow_over)
 
     def settle(self, model: str) -> Future[None]:
         return self._queue(partial(self._settle, model))
@@ -187,11 +194,16 @@ class Transaction:
             case Commit():
                 self._activation.commit(record, held.step, held.actor)
             case Revert():
+                self._shadows.leave(held.step.model)
                 self._reverting.asked(record, held.step, held.actor)
             case Bench() | Prune() | SetTiers() | Recalibrate() | Arm() | Disarm():
                 self.caring.take(record, held.step, held.actor)
             case Adopt():
                 adopt(device, record, held.step, self._answering.slot(held.step.model), held.actor, self._hurry)
+
+    def _shadow_over(self, record: StepRecord, held: HeldStep) -> None:
+        if isinstance(held.step, Activate):
+            self._activation.shadow_over(record, held.step, held.actor)
 
     def _metadata(self, files: dict[str, bytes], record: StepRecord, held: HeldStep) -> None:
         if not isinstance(held.step, Stage | RotateTrust) or record.phase != "metadata":

@@ -75,6 +75,7 @@ class _Bundle:
             "infer": self._infer,
             "infer_many": self._infer_many,
             "as_json": self._as_json,
+            "compare": self._compare,
             "tune": self._tune,
             "seal": self._seal,
             "unseal": self._unseal,
@@ -137,6 +138,11 @@ class _Bundle:
             for answer in self._loaded.infer_many(header["each"], body)
         ]
         return {"each": [{**said, "bytes": len(data)} for said, data in replies]}, b"".join(data for _, data in replies)
+
+    def _compare(self, header: Header, body: bytes) -> Reply:
+        asked, answered = body[: header["bytes"]], body[header["bytes"] :]
+        how = (header["json_bytes"], header["answer_json_bytes"], header["refusal"])
+        return dict(self._loaded.compare(asked, answered, *how)), b""
 
     def _as_json(self, header: Header, body: bytes) -> Reply:
         return {}, self._loaded.as_json(body, header["json_bytes"])

@@ -45,6 +45,16 @@ def sideload(
     trial: Annotated[
         int, typer.Option("--trial", metavar="SECONDS", min=5, max=86_400, help="The device reverts by itself after this.")
     ] = 300,
+    shadow: Annotated[
+        int,
+        typer.Option(
+            "--shadow",
+            metavar="SECONDS",
+            min=0,
+            max=600,
+            help="Before the trial: only copies of live requests; agreement is told.",
+        ),
+    ] = 0,
     commit: Annotated[bool, typer.Option("--commit/--no-commit", help="End the trial here, or leave it to be judged.")] = True,
     arm: Annotated[
         str | None, typer.Option("--arm", metavar="WINDOW", help="Stage now; the device tries it alone in 22:00-04:00, or +8h.")
@@ -92,6 +102,7 @@ def sideload(
             trusted,
             deadline,
             trial_s=trial,
+            shadow_s=shadow,
             commit=commit,
             approvals=approvals,
             window=window,

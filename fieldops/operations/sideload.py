@@ -200,11 +200,13 @@ def plan(
     deadline: Deadline,
     *,
     trial_s: int = DEFAULT_TRIAL_S,
+    shadow_s: int = 0,
     commit: bool = True,
     approvals: Sequence[Approval] = (),
     window: Window | None = None,
 ) -> SideloadPlan:
     """The steps for this device as it is now. commit False: the trial is left to somebody else, or to its deadline.
+    shadow_s: so long it sees copies of live requests before its trial; nothing by itself, so not with a window.
 
     approvals: for expired metadata, or for a version below the device's floor; the device judges them itself.
     window: the device is armed instead, and tries, commits or reverts by itself.
@@ -238,6 +240,12 @@ def plan(
             bundle.payload,
         )
     )
+    if window is not None and shadow_s:
+        raise UsageFault(
+            "a device that is armed tries a version by itself, without a shadow phase",
+            reason="bad_option",
+            next_step="use --shadow while you are there, or --arm",
+        )
     if window is not None:
         armed = Arm(
             model=manifest.model,
@@ -251,7 +259,7 @@ def plan(
         )
         steps.append(Planned(armed))
     else:
-        steps.append(Planned(Activate(model=manifest.model, version=manifest.version, trial_s=trial_s)))
+        steps.append(Planned(Activate(model=manifest.model, version=manifest.version, trial_s=trial_s, shadow_s=shadow_s)))
     if commit and window is None:
         steps.append(Planned(Commit(model=manifest.model, version=manifest.version)))
     return SideloadPlan(device.entry.name, manifest.model, active, manifest.version, tuple(steps), _warnings(slot, bundle))

@@ -16,9 +16,11 @@ import pytest
 from fieldops.agent.line import Limit
 from fieldops.agent.measuring import distrust
 from fieldops.agent.serving import Served
+from fieldops.agent.shadowing import MOST_COPIES, Shadow
 from fieldops.agent.workers import Load, Worker, WorkerSaid
 from fieldops.bench import CPU
 from fieldops.bundles.manifest import MANIFEST_FILE, Rule
+from fieldops.wire import ShadowReport
 from tests.models.conftest import DIGITS, spec
 
 
@@ -182,3 +184,24 @@ def test_as_many_go_together_as_save_time_for_each() -> None:
     one = Limit(1)
     one.took(1, 1.0)
     assert one.requests == 1
+
+
+def test_copies_for_a_shadow_never_pile_up_and_nobody_waits_for_them(load: Load, images: dict[str, Any]) -> None:
+    async def shadowed() -> ShadowReport:
+        async with serving(load) as served:
+            worker = await Worker.start(load)
+            shadow = served.shadow = Shadow(worker, 60.0)  # which does not work on them yet
+            await crowd(served, [request(images["images"][n : n + 1]) for n in range(100)])
+            running = asyncio.ensure_future(shadow.run())
+            async with asyncio.timeout(60):
+                while shadow.report().requests < MOST_COPIES:
+                    await served.infer(request(images["images"][:2]), 60.0)
+            shadow.stop()
+            await running
+            await worker.stop()
+            return shadow.report()
+
+    report = asyncio.run(shadowed())
+    assert report.dropped >= 100 - MOST_COPIES
+    assert (report.failed, report.not_comparable, report.crash) == (0, 0, "")
+    assert report.agreed >= 0.9 * report.rows  # the same version: only the large model's allowance may differ
