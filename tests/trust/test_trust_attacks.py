@@ -154,11 +154,48 @@ def root_by_one(stick: Stick) -> None:
     root.to_file(str(stick.metadata / "2.root.json"))
 
 
-def expired_policy(stick: Stick) -> None:
-    def change(signed: Any) -> None:
-        signed.expires = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
+LONG_AGO = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
 
-    stick.rewrite("policy", change, stick.signers("policy-1", "policy-2"))
+
+def expired(role: str, *signers: str) -> Callable[[Stick], None]:
+    """Those who may sign it say that it is over; all else agrees with it."""
+
+    def attack(stick: Stick) -> None:
+        stick.rewrite(role, lambda signed: setattr(signed, "expires", LONG_AGO), stick.signers(*signers))
+
+    return attack
+
+
+def expired_timestamp(stick: Stick) -> None:
+    newest = stick.role("snapshot")
+    number = int(newest.name.partition(".")[0])
+    stick.point_at(newest.read_bytes(), number, lambda signed: setattr(signed, "expires", LONG_AGO))
+
+
+def expired_snapshot(stick: Stick) -> None:
+    stick.seal(lambda signed: setattr(signed, "expires", LONG_AGO))
+
+
+def expired_root(stick: Stick) -> None:
+    root = Metadata[Any].from_file(str(stick.role("root")))
+    root.signed.version += 1
+    root.signed.expires = LONG_AGO
+    root.signatures.clear()
+    for signer in stick.signers("root-1", "root-2"):
+        root.sign(signer, append=True)
+    root.to_file(str(stick.metadata / f"{root.signed.version}.root.json"))
+
+
+def cut(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def swap_roles(stick: Stick) -> None:
+    """Both authentic, each under the other's name."""
+    one, two = stick.role("stable"), stick.role("policy")
+    data = one.read_bytes()
+    one.write_bytes(two.read_bytes())
+    two.write_bytes(data)
 
 
 def pad_timestamp(stick: Stick) -> None:
@@ -190,9 +227,14 @@ def device_instead(path: Path) -> None:
     path.symlink_to("/dev/zero")
 
 
-def sign_and_drop_canary(stick: Stick) -> None:
-    stick.rewrite("canary", lambda _: None, stick.signers("canary-1"))
-    stick.role("canary").unlink()
+def sign_and_drop(role: str, *signers: str) -> Callable[[Stick], None]:
+    """A newer one is announced and not there."""
+
+    def attack(stick: Stick) -> None:
+        stick.rewrite(role, lambda _: None, stick.signers(*signers))
+        stick.role(role).unlink()
+
+    return attack
 
 
 def new_policy_file(data: bytes | None) -> Callable[[Stick], None]:
@@ -215,8 +257,17 @@ METADATA: list[tuple[str, Callable[[Stick], object], str]] = [
     ("timestamp missing", lambda stick: stick.role("timestamp").unlink(), "missing"),
     ("snapshot missing", lambda stick: stick.role("snapshot").unlink(), "missing"),
     ("channel missing", lambda stick: stick.role("stable").unlink(), "missing"),
-    ("another channel missing", sign_and_drop_canary, "missing"),
-    ("policy expired", expired_policy, "expired"),
+    ("another channel missing", sign_and_drop("canary", "canary-1"), "missing"),
+    ("top role missing", sign_and_drop("targets", "targets-1"), "missing"),
+    ("policy missing", sign_and_drop("policy", "policy-1", "policy-2"), "missing"),
+    ("timestamp expired", expired_timestamp, "expired"),
+    ("snapshot expired", expired_snapshot, "expired"),
+    ("top role expired", expired("targets", "targets-1"), "expired"),
+    ("policy expired", expired("policy", "policy-1", "policy-2"), "expired"),
+    ("timestamp cut off", lambda stick: cut(stick.role("timestamp")), "malformed"),
+    ("timestamp empty", lambda stick: os.truncate(stick.role("timestamp"), 0), "malformed"),
+    ("channel cut off", lambda stick: cut(stick.role("stable")), "hash_mismatch"),
+    ("two roles swapped", swap_roles, "mix_and_match"),
     ("channel signed by a stranger", lambda stick: stick.rewrite("stable", lambda _: None, [stranger(), stranger()]), "unsigned"),
     ("channel signed by nobody", lambda stick: stick.rewrite("stable", lambda _: None, []), "unsigned"),
     ("channel signed by another channel's keys", sign_stable("policy-1", "policy-2"), "unsigned"),
@@ -355,6 +406,19 @@ def test_what_is_no_file_is_refused_without_waiting(
     name: str, attack: Callable[[Stick], object], reason: str, world: World
 ) -> None:
     nothing_unverified(*refused(world, attack, reason))
+
+
+@pytest.mark.parametrize("attack", [expired("stable", "stable-1", "stable-2"), expired_root], ids=["channel", "root"])
+def test_what_its_own_signers_let_expire_is_refused_and_is_known_from_then_on(
+    attack: Callable[[Stick], None], world: World
+) -> None:
+    """Authentic, so it counts: an older stick does not bring back what they ended."""
+    laptop = world.laptop()
+    attack(world.stick)
+    for source, ref in ((world.stick.source, "digits@1.1.0"), (world.first.source, "digits@1.0.0")):
+        with pytest.raises(TrustRefused) as caught:
+            laptop.fetch(source, ref)
+        assert (caught.value.reason, caught.value.exit_code) == ("expired", 3)
 
 
 def test_every_reason_that_a_stick_can_cause_is_in_the_tables() -> None:
