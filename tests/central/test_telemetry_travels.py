@@ -29,12 +29,12 @@ from fieldops.wire import (
 )
 from tests.central.test_central_telemetry import record
 from tests.central.test_sync import NearStore
-from tests.operations.test_gate import ScriptedDevice
+from tests.operations.conftest import NearDevice
 
 DEVICE = DeviceId("d" * 52)
 
 
-class RingDevice(ScriptedDevice):
+class RingDevice(NearDevice):
     """A device as far as its telemetry goes: a real ring on disk."""
 
     entry = DeviceEntry(name="cam", id=DEVICE)
@@ -245,7 +245,7 @@ def test_a_damaged_file_of_the_laptop_costs_nothing_that_devices_still_have(
 
 def test_a_device_without_an_agent_has_none(shelf: PulledTelemetry, clock: Any, deadline: Deadline) -> None:
     with pytest.raises(DeviceCannot):
-        pull(ScriptedDevice(), shelf, clock, deadline)
+        pull(NearDevice(), shelf, clock, deadline)
 
 
 def test_two_laptops_at_one_device_make_one_history(

@@ -14,7 +14,7 @@ from fieldops.edges.samples import SampleFolder, read_labels
 from fieldops.errors import DeviceCannot, UsageFault
 from fieldops.operations import samples
 from fieldops.wire import Sample, SamplePage, b64, encode
-from tests.operations.test_gate import DEVICE_ID, ENTRY, ScriptedDevice
+from tests.operations.conftest import DEVICE_ID, ENTRY, NearDevice
 
 
 def sample(number: int) -> Sample:
@@ -24,7 +24,7 @@ def sample(number: int) -> Sample:
     )
 
 
-class Keeping(ScriptedDevice):
+class Keeping(NearDevice):
     """Two a page, of five; the third is sealed under a lost key."""
 
     def samples(self, model: str, after: int, deadline: Deadline) -> SamplePage:
@@ -52,7 +52,7 @@ def test_a_pull_takes_every_page_once_and_counts_what_could_not_be_opened(folder
 
 def test_a_device_without_an_agent_has_none(folder: SampleFolder) -> None:
     with pytest.raises(DeviceCannot):
-        samples.pull(ScriptedDevice(), folder, "digits", within())
+        samples.pull(NearDevice(), folder, "digits", within())
 
 
 def test_labels_are_kept_beside_them_and_the_later_one_counts(folder: SampleFolder) -> None:
