@@ -353,6 +353,17 @@ class TrustedBundle:
 
 
 @dataclass(frozen=True, slots=True)
+class TrustedAgent:
+    """An agent's kit that was verified and copied to the cache as one file. Only Trust.fetch_agent makes one."""
+
+    channel: str
+    agent: str  # its signed name
+    version: str
+    kit_sha256: str
+    payload: Payload
+
+
+@dataclass(frozen=True, slots=True)
 class TrustFacts:
     """What this laptop trusts now. expires: Unix seconds of the earliest of all metadata; None before the first root."""
 
@@ -395,6 +406,18 @@ class Trust(Protocol):
         What is here already is not read again, unless reread says that the source itself is to be judged.
         glass: metadata that is only too old may be used; the result says so.
         """
+
+    def fetch_agent(
+        self,
+        source: Source,
+        ref: str,
+        deadline: Deadline,
+        *,
+        channel: str | None = None,
+        progress: OnProgress | None = None,
+        reread: bool = False,
+    ) -> TrustedAgent:
+        """As fetch, for an agent's software. Expired metadata installs none, whoever approves."""
 
     def expired_matter(self, source: Source, ref: str, deadline: Deadline, *, channel: str | None = None) -> Matter:
         """What people would have to sign to use a bundle although its metadata has expired."""

@@ -150,6 +150,23 @@ class Unenrol(_Step, frozen=True, kw_only=True, tag="Unenrol"):
     label: str = ""
 
 
+class Upgrade(_Step, frozen=True, kw_only=True, tag="Upgrade"):
+    """Install a signed agent beside the one that runs, and let it answer on trial. Without KeepAgent the old one comes back."""
+
+    channel: str
+    agent: str  # the signed name: fieldops-agent-<platform>-py<X.Y>
+    version: str
+    kit_sha256: str  # hex; what the laptop verified. The device refuses when its own verification differs.
+    trial_s: int = 300  # 5..86400; to answer, and again to be kept, before the device goes back by itself
+
+
+class KeepAgent(_Step, frozen=True, kw_only=True, tag="KeepAgent"):
+    """End the trial of a new agent, which takes this step itself: it is started from now on, and no older one is taken."""
+
+    version: str
+
+
+Agent = Enrol | Unenrol | Upgrade | KeepAgent  # of the agent itself, and whom it knows
 Care = Prune | SetTiers | Recalibrate | Arm | Disarm | Bench  # beside the transaction: they change no version that answers
 Step = (
     Enrol
@@ -166,6 +183,8 @@ Step = (
     | Bench
     | Adopt
     | Unenrol
+    | Upgrade
+    | KeepAgent
 )
 STEP_KINDS: tuple[type[Step], ...] = (
     Enrol,
@@ -182,6 +201,8 @@ STEP_KINDS: tuple[type[Step], ...] = (
     Bench,
     Adopt,
     Unenrol,
+    Upgrade,
+    KeepAgent,
 )
 
 
@@ -191,12 +212,16 @@ def kind_of(step: Step) -> str:
 
 
 def subject_of(step: Step) -> tuple[str, str]:
-    """(kind, name) of what the step changes: ("model", "digits"), ("laptop", label) or ("trust", "")."""
+    """(kind, name) of what the step changes: ("model", "digits"), ("laptop", label), ("agent", its signed name) or ("trust", "")."""
     match step:
         case Enrol() | Unenrol():
             return "laptop", step.label
         case RotateTrust():
             return "trust", ""
+        case Upgrade():
+            return "agent", step.agent
+        case KeepAgent():
+            return "agent", ""
         case (
             Stage()
             | Activate()
@@ -216,8 +241,8 @@ def subject_of(step: Step) -> tuple[str, str]:
 def describe(step: Step) -> str:
     """One line for a person: the dry run, the confirm dialog and the audit list print this."""
     match step:
-        case Enrol():
-            return f"enrol this laptop{f' as {step.label}' if step.label else ''}"
+        case Enrol() | Unenrol() | Upgrade() | KeepAgent():
+            return _describe_agent(step)
         case RotateTrust():
             return f"bring signed metadata {step.timestamp_version} and the policy"
         case Stage():
@@ -233,8 +258,18 @@ def describe(step: Step) -> str:
             return _describe_care(step)
         case Adopt():
             return f"adopt the running {step.model} as version 0.0.0 and last-good, and measure it"
+
+
+def _describe_agent(step: Agent) -> str:
+    match step:
+        case Enrol():
+            return f"enrol this laptop{f' as {step.label}' if step.label else ''}"
         case Unenrol():
             return f"forget this laptop{f' ({step.label})' if step.label else ''}"
+        case Upgrade():
+            return f"install agent {step.version} from {step.channel} beside the one that runs, on trial for {step.trial_s} s"
+        case KeepAgent():
+            return f"keep agent {step.version}"
 
 
 def _fit_in_words(step: Recalibrate) -> str:
@@ -260,8 +295,8 @@ def _describe_care(step: Care) -> str:
 def undo_of(step: Step, *, previous: str | None) -> str:
     """How this is undone, in words for the confirm dialog. previous: the version active before; None when unknown."""
     match step:
-        case Enrol():
-            return "remove the laptop from the signed policy"
+        case Enrol() | Unenrol() | Upgrade() | KeepAgent():
+            return _undo_of_agent(step)
         case RotateTrust():
             return "nothing to undo: trust only moves forward"
         case Stage():
@@ -276,8 +311,18 @@ def undo_of(step: Step, *, previous: str | None) -> str:
             return _undo_of_care(step)
         case Adopt():
             return "nothing to undo: the model goes on answering as before"
+
+
+def _undo_of_agent(step: Agent) -> str:
+    match step:
+        case Enrol():
+            return "remove the laptop from the signed policy"
         case Unenrol():
             return "enrol this laptop again"
+        case Upgrade():
+            return "the device goes back to the agent of before by itself unless the new one is kept"
+        case KeepAgent():
+            return "nothing to undo: agents only move forward"
 
 
 def _undo_of_care(step: Care) -> str:

@@ -57,6 +57,7 @@ class Hello(_Message, frozen=True, kw_only=True):
     label: str = ""
     lan_certificate: str = ""  # PEM, "" when there is no LAN listener
     lan_port: int | None = None
+    software: str = ""  # the name under which agents for this device are signed; "" from an agent that takes none
 
 
 class Check(_Message, frozen=True, kw_only=True):

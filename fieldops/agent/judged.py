@@ -43,6 +43,7 @@ class Judgement(Struct, frozen=True, kw_only=True):
     expired_s: float | None = None  # how long ago the metadata expired that approvals let in; None: it is valid
     approved_by: list[str] = []
     below_floor: bool = False
+    kit: str = ""  # id of an agent's software
 
 
 Judge = Callable[[dict[str, Any]], Judgement]

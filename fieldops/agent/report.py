@@ -12,6 +12,7 @@ from fieldops.agent.arming import shown
 from fieldops.agent.device import Device
 from fieldops.agent.health import Health
 from fieldops.agent.lease import Lease
+from fieldops.agent.newcomer import own_name
 from fieldops.agent.shelf import Shelf
 from fieldops.edges.registry import Installed
 from fieldops.errors import UsageFault
@@ -51,6 +52,7 @@ class Report:
             label=device.config.label,
             lan_certificate=device.identity.certificate if device.lan_port is not None else "",
             lan_port=device.lan_port,
+            software=own_name(),
         )
 
     def serving(self) -> list[Serving]:

@@ -30,6 +30,7 @@ from fieldops.agent.lease import Lease
 from fieldops.agent.listeners import QuietServer, lan_socket, server, stop_on_signals, tls_context, unix_socket
 from fieldops.agent.local import Local
 from fieldops.agent.models import Models, foreign
+from fieldops.agent.newcomer import trial_start
 from fieldops.agent.recording import Recorder
 from fieldops.agent.report import Report
 from fieldops.agent.server import Api
@@ -55,6 +56,12 @@ def run(words: list[str]) -> int:
     config = read(home.config)
     runtime = Runtime.of(config)
     runtime.make()
+    if not trial_start():
+        from fieldops.agent.guard import stand_guard
+
+        status = stand_guard(home, runtime.agent)
+        if status is not None:
+            return status
     # `after` closes what threads write to, once the event loop and they have ended
     with exclusive(home.lock, "the agent", wait_s=3.0), contextlib.ExitStack() as after:
         try:

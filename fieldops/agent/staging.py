@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+from pathlib import Path
 
 import msgspec
 from msgspec.structs import replace
 
+from fieldops.agent import upgrading
 from fieldops.agent.belowfloor import approved_fact
 from fieldops.agent.device import Device
 from fieldops.agent.judged import Judge, Judgement, SignedTarget
+from fieldops.agent.newcomer import own_name
 from fieldops.agent.records import done
 from fieldops.agent.shelf import Shelf
 from fieldops.agent.standing import aged_fact, job_of
@@ -26,10 +29,10 @@ from fieldops.edges.disk import remove_tree, sync_folder, unlink, write_whole
 from fieldops.edges.registry import Change, Installed
 from fieldops.errors import DeviceCannot, TrustRefused
 from fieldops.slots import Slot, advance
-from fieldops.steps import RotateTrust, Stage
+from fieldops.steps import RotateTrust, Stage, Upgrade
 from fieldops.wire import StepRecord, WantedBlob
 
-Incoming = Stage | RotateTrust
+Incoming = Stage | RotateTrust | Upgrade
 
 
 class Staging:
@@ -42,7 +45,9 @@ class Staging:
 
     def begin(self, record: StepRecord, step: Incoming, actor: str) -> None:
         device = self._device
-        if isinstance(step, RotateTrust):
+        if isinstance(step, Upgrade):
+            upgrading.check(device, step)
+        if isinstance(step, RotateTrust | Upgrade):
             device.save(record=replace(record, phase="metadata"))
             return
         reason = device.registry.quarantined().get(step.manifest_sha256)
@@ -85,6 +90,8 @@ class Staging:
             self._check_room(step, targets)
             if text is not None:
                 self._check_manifest(step, text, targets)
+        if isinstance(step, Upgrade):
+            upgrading.check_room(device, *self._sizes(targets))
         write_whole(folder / "plan.json", msgspec.json.encode(targets))
 
         def facts(change: Change) -> None:
@@ -107,6 +114,8 @@ class Staging:
         device.save(record=replace(record, phase="verifying", **progress))
         if isinstance(step, RotateTrust):
             self._rotate(record, step, actor)
+        elif isinstance(step, Upgrade):
+            self._upgrade(record, step, actor)
         else:
             self._stage(record, step, targets, actor)
         self._sweep(record.step_id)
@@ -122,6 +131,16 @@ class Staging:
             note=note,
             also=[lambda change: change.fact("policy_sha256", found.policy_sha256)],
         )
+
+    def _upgrade(self, record: StepRecord, step: Upgrade, actor: str) -> None:
+        def verified(into: Path) -> Judgement:
+            return self._judge(
+                job_of(self._device, "agent")
+                | self._approvals(record.step_id, step)
+                | {"want": self._want(step), "into": str(into)}
+            )
+
+        upgrading.upgrade(self._device, record, step, verified, actor)
 
     def _stage(self, record: StepRecord, step: Stage, targets: list[SignedTarget], actor: str) -> None:
         device = self._device
@@ -167,7 +186,7 @@ class Staging:
     def give_up(self, step: Incoming, step_id: str, reason: str) -> Slot | None:
         """The slot after a Stage that ended badly; parts stay for the next try."""
         self._sweep(step_id)
-        if isinstance(step, RotateTrust):
+        if not isinstance(step, Stage):
             return None
         slot = self._device.registry.slot(step.model)
         if slot is None or slot.state != "staging" or slot.candidate != step.version:
@@ -204,20 +223,26 @@ class Staging:
         whole = sum(t.size for t in distinct.values()) - sum(t.size for t in missing)
         return {"wanted": wanted, "done_bytes": whole + sum(blob.have for blob in wanted)}
 
+    def _sizes(self, targets: list[SignedTarget]) -> tuple[int, int]:
+        """(all bytes, those that are here)."""
+        return sum(t.size for t in targets), sum(self._shelf.have(t.sha256) for t in targets)
+
     def _want(self, step: Incoming) -> dict[str, str] | None:
-        if isinstance(step, RotateTrust):
-            return None
-        return {
-            "channel": step.channel,
-            "model": step.model,
-            "version": step.version,
-            "manifest_sha256": step.manifest_sha256,
-        }
+        match step:
+            case RotateTrust():
+                return None
+            case Upgrade():
+                name, sha256 = step.agent, step.kit_sha256
+            case Stage():
+                name, sha256 = step.model, step.manifest_sha256
+        return {"channel": step.channel, "model": name, "version": step.version, "manifest_sha256": sha256}
 
     def _approvals(self, step_id: str, step: Incoming) -> dict[str, object]:
         held = self._device.registry.held(step_id)
         asker = held.actor.removeprefix("person:") if held else ""
         about: dict[str, object] = {"device": self._device.identity.id, "asker": asker}
+        if isinstance(step, Upgrade):
+            return about | {"agent": own_name(), "agent_floor": upgrading.floor(self._device)}
         if isinstance(step, RotateTrust):
             return about
         return about | {"accept_expired": step.accept_expired, "approvals": step.approvals}

@@ -15,6 +15,7 @@ from functools import partial
 
 from msgspec.structs import replace
 
+from fieldops.agent import upgrading
 from fieldops.agent.activation import Activation
 from fieldops.agent.adopting import adopt
 from fieldops.agent.answering import Answering
@@ -25,7 +26,7 @@ from fieldops.agent.judged import Judge, judge
 from fieldops.agent.records import ended
 from fieldops.agent.reverting import Reverting
 from fieldops.agent.shadow_phase import ShadowPhase
-from fieldops.agent.staging import Staging
+from fieldops.agent.staging import Incoming, Staging
 from fieldops.edges.registry import HeldStep
 from fieldops.errors import DeviceCannot, FieldopsError
 from fieldops.slots import Trial, advance, expired, on_start
@@ -37,6 +38,7 @@ from fieldops.steps import (
     Commit,
     Disarm,
     Enrol,
+    KeepAgent,
     Prune,
     Recalibrate,
     Revert,
@@ -44,6 +46,7 @@ from fieldops.steps import (
     SetTiers,
     Stage,
     Unenrol,
+    Upgrade,
 )
 from fieldops.wire import StepRecord
 
@@ -58,6 +61,8 @@ class Transaction:
     ) -> None:
         self._device = device
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="transaction")
+        # Sockets listen before `recover` has run: what comes in by then was not cut off by the start.
+        self._cut_off = {record.step_id for record in device.registry.running()}
         self._hurry = threading.Event()
         self._staging = Staging(device, judge)
         self._answering = answering(device, self._hurry)
@@ -149,7 +154,7 @@ class Transaction:
     def _fail(self, error: FieldopsError, record: StepRecord, held: HeldStep) -> None:
         device, step = self._device, held.step
         slot = None
-        if isinstance(step, Stage | RotateTrust):
+        if isinstance(step, Incoming):
             slot = self._staging.give_up(step, record.step_id, error.reason)
         elif isinstance(step, Activate | Revert) and not (error.reason == "superseded" and self._hurry.is_set()):
             # One that gives way to a revert leaves the slot to it: the way back is then what was active all along.
@@ -187,7 +192,7 @@ class Transaction:
                 enrol(device, record, held.step, held.laptop, held.actor)
             case Unenrol():
                 unenrol(device, record, held.step, held.actor)
-            case Stage() | RotateTrust():
+            case Stage() | RotateTrust() | Upgrade():
                 self._staging.begin(record, held.step, held.actor)
             case Activate():
                 self._activation.activate(record, held.step, held.actor)
@@ -198,6 +203,8 @@ class Transaction:
                 self._reverting.asked(record, held.step, held.actor)
             case Bench() | Prune() | SetTiers() | Recalibrate() | Arm() | Disarm():
                 self.caring.take(record, held.step, held.actor)
+            case KeepAgent():
+                upgrading.keep_agent(device, record, held.step, held.actor)
             case Adopt():
                 adopt(device, record, held.step, self._answering.slot(held.step.model), held.actor, self._hurry)
 
@@ -206,7 +213,7 @@ class Transaction:
             self._activation.shadow_over(record, held.step, held.actor)
 
     def _metadata(self, files: dict[str, bytes], record: StepRecord, held: HeldStep) -> None:
-        if not isinstance(held.step, Stage | RotateTrust) or record.phase != "metadata":
+        if not isinstance(held.step, Incoming) or record.phase != "metadata":
             return
         self._staging.metadata(record, held.step, files)
         again = self._device.registry.record(record.step_id)
@@ -214,7 +221,7 @@ class Transaction:
             self._staging.payload(again, held.step, held.actor)
 
     def _payload(self, record: StepRecord, held: HeldStep) -> None:
-        if isinstance(held.step, Stage | RotateTrust) and record.phase == "payload":
+        if isinstance(held.step, Incoming) and record.phase == "payload":
             self._staging.payload(record, held.step, held.actor)
 
     # --- alone ---------------------------------------------------------------------------------------------------------
@@ -246,8 +253,11 @@ class Transaction:
     def _recover(self) -> None:
         for slot in self._device.registry.slots():  # each alone: one that fails must not keep the others silent
             self._unless_stopping(partial(self._recover_slot, slot.model))
+        self._unless_stopping(partial(upgrading.tell_return, self._device))
         for record in self._device.registry.running():
-            self._recover_step(record)
+            if record.step_id in self._cut_off:
+                self._recover_step(record)
+        self._unless_stopping(partial(upgrading.remember_floor, self._device))
         self._staging.sweep()
         self._unless_stopping(self._keep_house)
 
@@ -277,7 +287,9 @@ class Transaction:
     def _recover_step(self, record: StepRecord) -> None:
         """A step cut off by the restart: what waits for the laptop waits on, the rest is told as it turned out."""
         device, held = self._device, self._device.registry.held(record.step_id)
-        if held is None or (isinstance(held.step, Stage | RotateTrust) and record.phase in WAITING):
+        if held is None or (isinstance(held.step, Incoming) and record.phase in WAITING):
+            return
+        if isinstance(held.step, Upgrade) and upgrading.recover(device, record, held.step):
             return
         if self._happened(held):
             device.save(
@@ -300,6 +312,8 @@ class Transaction:
             case Revert(model=model):
                 slot = self._device.registry.slot(model)
                 return slot is not None and slot.state == "reverted"
+            case KeepAgent():
+                return upgrading.kept(self._device, held.step)
             case Enrol():
                 return self._device.registry.laptop(held.laptop) is not None
             case Unenrol(laptop=laptop):

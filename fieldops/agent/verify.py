@@ -51,6 +51,8 @@ LONGEST_S = 600.0  # the agent ends this process much earlier; a lost one must n
 
 
 class Want(Struct, frozen=True, kw_only=True):
+    """manifest_sha256: or that of an agent's kit."""
+
     channel: str
     model: str
     version: str
@@ -72,6 +74,8 @@ class _OfDevice(_Job, frozen=True, kw_only=True):
     device_class: str = ""
     machine: str = ""
     floors: dict[str, int] = {}
+    agent: str = ""
+    agent_floor: str = ""
     accept_expired: bool = False
     approvals: list[Approval] = []
     device: str = ""
@@ -105,13 +109,21 @@ class StandingJob(_OfDevice, frozen=True, kw_only=True, tag="standing"):
     whatever_age: bool = False
 
 
+class AgentJob(_OfDevice, frozen=True, kw_only=True, tag="agent"):
+    """An agent's kit, hashed again, and unpacked into a folder that is there and empty."""
+
+    blobs: str
+    want: Want
+    into: str
+
+
 class PolicyJob(_Job, frozen=True, kw_only=True, tag="policy"):
     """Put the policy's verified targets under trust/targets/, and remove there what is signed no more."""
 
     blobs: str
 
 
-Job = PinJob | MetadataJob | BundleJob | StandingJob | PolicyJob
+Job = PinJob | MetadataJob | BundleJob | StandingJob | AgentJob | PolicyJob
 Result = dict[str, Any]
 
 
@@ -172,6 +184,8 @@ def _do(job: Job) -> Result:
             return _bundle(_store(job, clock, job.blobs), job, deadline)
         case StandingJob():
             return _standing(_store(job, clock), job, deadline)
+        case AgentJob():
+            return _agent(_store(job, clock, job.blobs), job, deadline)
         case PolicyJob():
             return _policy(_store(job, clock, job.blobs), job, deadline)
 
@@ -261,6 +275,20 @@ def _standing(store: TrustStore, job: StandingJob, deadline: Deadline) -> Result
     return {"targets": _listed(bundle.files)}
 
 
+def _agent(store: TrustStore, job: AgentJob, deadline: Deadline) -> Result:
+    from fieldops.edges.kit import unpack
+
+    verified, _ = store.advance(None, deadline)
+    bundle = store.signed_bundle(verified, _ref(job.want), job.want.channel, None)
+    _judge(bundle, job.want, job)
+    if not store.blobs.holds(bundle.head):
+        raise refuse("hash_mismatch", f"{bundle.head.name} on this device is not the file that was signed, or is not there")
+    kit = unpack(store.blobs.path(bundle.head.sha256), Path(job.into))
+    if (kit.agent, kit.version) != (bundle.model, bundle.version):
+        raise refuse("mix_and_match", f"the kit of {bundle.model}@{bundle.version} says {kit.agent}@{kit.version}")
+    return {"kit": kit.id}
+
+
 def _policy(store: TrustStore, job: PolicyJob, deadline: Deadline) -> Result:
     verified, _ = store.advance(None, deadline)
     folder = Path(job.trust) / "targets"
@@ -312,14 +340,14 @@ def _forget(folder: Path, keep: Iterable[str]) -> None:
                 unlink(path)
 
 
-def _judge(bundle: SignedBundle, want: Want, job: MetadataJob | BundleJob) -> tuple[str, ...]:
+def _judge(bundle: SignedBundle, want: Want, job: MetadataJob | BundleJob | AgentJob) -> tuple[str, ...]:
     """The people whose signed statement lets it be below the floor; none where it is not. Raises TrustRefused."""
     from fieldops.edges.keys import sshsig_verify
 
-    if bundle.manifest.sha256 != want.manifest_sha256:
+    if bundle.head.sha256 != want.manifest_sha256:
         raise refuse("mix_and_match", f"{want.model}@{want.version} is another one here than the laptop verified")
     try:
-        check_usable(bundle, Asker(job.device_class, job.machine, job.floors))
+        check_usable(bundle, Asker(job.device_class, job.machine, job.floors, job.agent, job.agent_floor))
     except TrustRefused as error:
         if error.reason != "below_floor" or not job.approvals:
             raise

@@ -35,6 +35,12 @@ PLATFORMS: Final[dict[str, tuple[str, str]]] = {
     "musl-aarch64": ("aarch64", "musl"),
 }
 
+# As a signed target a kit is one archive: `<channel>/fieldops-agent-<platform>-py<X.Y>/<version>/kit.zip`.
+KIT_TARGET = "kit.zip"
+AGENT_PREFIX = "fieldops-agent-"
+MOST_KIT_BYTES = 512 << 20
+
+_VERSION = re.compile(r"(\d{1,9})\.(\d{1,9})\.(\d{1,9})")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,200}")
 _PIN = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)==([A-Za-z0-9.+!-]+)((?:\s+--hash=sha256:[0-9a-f]{64})+)")
 
@@ -63,6 +69,16 @@ class Kit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def size_bytes(self) -> int:
         return sum(file.size for file in self.files)
 
+    @property
+    def id(self) -> str:
+        """Names the software on the device: equal kits, equal ids."""
+        return self.requirements[:12]
+
+    @property
+    def agent(self) -> str:
+        """What it is called among the signed targets."""
+        return agent_name(self.platform, self.python)
+
 
 @dataclass(frozen=True, slots=True)
 class Pinned:
@@ -75,6 +91,26 @@ class Pinned:
     @property
     def line(self) -> str:
         return " \\\n    ".join([f"{self.name}=={self.version}", *(f"--hash=sha256:{digest}" for digest in self.hashes)]) + "\n"
+
+
+def agent_name(platform: str, python: str) -> str:
+    """Where a model has its name, an agent's software has this: the kind of device that can run it."""
+    return f"{AGENT_PREFIX}{platform}-py{python}"
+
+
+def is_agent(name: str) -> bool:
+    """No model may be called so."""
+    return name.startswith(AGENT_PREFIX)
+
+
+def agent_version(text: str) -> tuple[int, int, int]:
+    """Agents are ordered by version alone. Raises UsageFault for what is not three numbers."""
+    match = _VERSION.fullmatch(text)
+    if match is None:
+        raise UsageFault(
+            f"{text[:40]!r} is no version of an agent", reason="bad_kit", next_step="use three numbers, such as 1.4.0"
+        )
+    return int(match[1]), int(match[2]), int(match[3])
 
 
 def parse_lock(text: str, file: str) -> tuple[Pinned, ...]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import msgspec
 from msgspec import Struct
 
+from fieldops.bundles.kit import KIT_TARGET, MOST_KIT_BYTES, agent_version, is_agent
 from fieldops.bundles.manifest import MANIFEST_FILE, MANIFEST_LIMIT_BYTES, VERSION_PATTERN, Manifest
 from fieldops.decoding import decoder
 from fieldops.errors import TrustRefused, UsageFault
@@ -171,6 +172,23 @@ class SignedBundle:
         raise refuse("missing", f"{self.channel}/{self.model}/{self.version} has no signed manifest")
 
     @property
+    def is_agent(self) -> bool:
+        """No model, but the software of an agent."""
+        return is_agent(self.model)
+
+    @property
+    def head(self) -> Target:
+        """The target that stands for the whole: the manifest, or an agent's kit, which is alone. Raises TrustRefused (missing, malformed)."""
+        if not self.is_agent:
+            return self.manifest
+        (first, *more) = self.files
+        if more or first.parts.file != KIT_TARGET:
+            raise refuse(
+                "malformed", f"{self.channel}/{self.model}/{self.version} is signed with other files than one {KIT_TARGET}"
+            )
+        return first
+
+    @property
     def size_bytes(self) -> int:
         return sum(target.size for target in self.files)
 
@@ -205,7 +223,9 @@ def check_sizes(targets: Iterable[Target]) -> None:
     for target in targets:
         name = target.parts
         limit = POLICY_TARGET_LIMIT_BYTES if name.channel == POLICY_CHANNEL else MANIFEST_LIMIT_BYTES
-        if target.size > limit and (name.channel == POLICY_CHANNEL or name.file == MANIFEST_FILE):
+        if is_agent(name.model):
+            limit = MOST_KIT_BYTES
+        if target.size > limit and (name.channel == POLICY_CHANNEL or name.file in {MANIFEST_FILE, KIT_TARGET}):
             raise refuse("oversized", f"{target.name} is signed with {target.size} bytes; the limit is {limit}")
 
 
@@ -265,11 +285,16 @@ def _decode_manifest(data: bytes) -> Manifest:
 
 @dataclass(frozen=True, slots=True)
 class Asker:
-    """The device that wants a bundle. floors: model -> lowest counter it may stage."""
+    """The device that wants a bundle. floors: model -> lowest counter it may stage.
+
+    agent: the name under which software for it is signed; agent_floor: the highest version that it ever kept.
+    """
 
     device_class: str
     machine: str
     floors: dict[str, int]
+    agent: str = ""
+    agent_floor: str = ""
 
 
 def check_usable(bundle: SignedBundle, asker: Asker | None = None) -> None:
@@ -277,6 +302,9 @@ def check_usable(bundle: SignedBundle, asker: Asker | None = None) -> None:
     if bundle.withdrawn:
         raise refuse("withdrawn", f"{bundle.model}@{bundle.version} was withdrawn by the release team")
     if asker is None:
+        return
+    if bundle.is_agent:
+        _check_agent(bundle, asker)
         return
     custom = bundle.manifest.custom
     if custom.device_classes and asker.device_class not in custom.device_classes:
@@ -292,6 +320,21 @@ def check_usable(bundle: SignedBundle, asker: Asker | None = None) -> None:
     floor = asker.floors.get(bundle.model, 0)
     if bundle.counter < floor:
         raise refuse("below_floor", f"{bundle.model}@{bundle.version} has counter {bundle.counter}; the floor here is {floor}")
+
+
+def _check_agent(bundle: SignedBundle, asker: Asker) -> None:
+    if bundle.model != asker.agent:
+        raise refuse("wrong_device", f"{bundle.model} is not for this device, which is {asker.agent or 'of an unknown kind'}")
+    try:
+        version, floor = agent_version(bundle.version), agent_version(asker.agent_floor)
+    except UsageFault as error:
+        raise refuse("malformed", error.message) from error
+    if version <= floor:
+        raise refuse(
+            "below_floor",
+            f"agent {bundle.version} is not newer than {asker.agent_floor}, which this device has kept",
+            next_step="choose a newer agent; an older one comes only by `device enrol --remove`, then `--kit`",
+        )
 
 
 def _either(words: Sequence[str]) -> str:

@@ -27,8 +27,9 @@ def carry_out(
     plan: Callable[[Device, Deadline], ChangePlan],
     *,
     trial_left: bool = False,
+    run: Callable[[Device, ChangePlan, Deadline], Records] | None = None,
 ) -> int:
-    """The exit code. trial_left: somebody else ends the trial."""
+    """The exit code. trial_left: somebody else ends the trial. run: None: each step through the gate, in order."""
     call, words = asked.call, asked.words
     gate = call.laptop.gate()
 
@@ -51,12 +52,17 @@ def carry_out(
         _agree_to(gate, made)
     by_name = {outcome.entry.name: outcome.value for outcome in made if outcome.value is not None}
 
-    def run(device: Device, deadline: Deadline) -> Records:
+    def carried_out(device: Device, deadline: Deadline) -> Records:
         name = device.entry.name
+        if run is not None:
+            return run(device, by_name[name], deadline)
         return plans.run(gate, device, by_name[name], deadline, words=words, progress=progress_of(name))
 
     ready = [outcome.entry for outcome in made if outcome.value is not None]
-    outcomes = [*call.on_each(ready, run), *(Outcome(each.entry, error=each.error) for each in made if each.error is not None)]
+    outcomes = [
+        *call.on_each(ready, carried_out),
+        *(Outcome(each.entry, error=each.error) for each in made if each.error is not None),
+    ]
     only_failure(outcomes)
     if call.json:
         document(Changed(devices=[_change_document(outcome, by_name) for outcome in outcomes]))

@@ -91,6 +91,29 @@ def add(
         tell(f"warning: {warning}")
 
 
+@app.command("add-agent")
+def add_agent(
+    context: typer.Context,
+    folder: Annotated[Path, typer.Argument(metavar="KIT", help="The folder that `fieldops kit build` made.")],
+    repo: Repo,
+    channel: Channel = "canary",
+    json: Json = False,
+) -> None:
+    """List an agent's software in a channel, for `device enrol --upgrade`. Every byte is compared first. `sign` comes next."""
+    call = Call.of(context, json=json)
+    made = call.laptop.office.read_kit(folder.absolute())
+    name = release(call, repo, HERE).add_agent(channel, made.folder, made.kit)
+    kit = made.kit
+    said(
+        call,
+        "add-agent",
+        [
+            f"{name}: agent {kit.version}, {size(kit.size_bytes)}",
+            f"{kit.agent}@{kit.version} is pending in {channel}; sign it next",
+        ],
+    )
+
+
 @app.command()
 def sign(
     context: typer.Context,

@@ -68,7 +68,8 @@ def verify(
     timeout: Timeout = 600.0,
 ) -> int:
     """Read and check every byte a stick offers. Exit 3 when anything on it is refused."""
-    from fieldops.operations import sideload
+    from fieldops.bundles.kit import is_agent
+    from fieldops.operations import sideload, upgrade
 
     call = Call.of(context, json=json, timeout=timeout)
     source = call.laptop.media.at(path)
@@ -86,8 +87,9 @@ def verify(
     def read(each: Candidate) -> Bundle:
         if each.reason:
             return _bundle(each)
+        fetch = upgrade.fetch if is_agent(each.model) else sideload.fetch
         try:
-            sideload.fetch(
+            fetch(
                 gate,
                 call.laptop.trust,
                 source,

@@ -1,6 +1,6 @@
 """What runs on a device to install, start, prove and remove its agent: POSIX sh, and the Python that is there.
 
-The folder is the agent's home:  software/<kit id>/ (a venv)  current -> software/<kit id>  kit/ (while it comes)  run/  proof
+The folder is the agent's home:  software/<kit id>/ (a venv)  agent -> software/<kit id>  kit/ (while it comes)  run/  proof
 How the agent is kept alive: `system` (a systemd unit, for root), `user` (a user unit with linger), else `supervised` (a loop).
 """
 
@@ -25,7 +25,7 @@ for p in "python$1" "/usr/bin/python$1" "/usr/local/bin/python$1" python3; do
  v=$("$w" -c 'import sys, venv, platform; print("%d.%d" % sys.version_info[:2], *(platform.libc_ver() if platform.libc_ver()[0] else ("musl", "0")), 64 if sys.maxsize > 2**32 else 32)' 2>/dev/null) || continue
  echo "python=$w $v"
 done
-l=$(readlink "$b/current" 2>/dev/null) && echo "software=${l##*/}"
+l=$(readlink "$b/agent" 2>/dev/null) && echo "software=${l##*/}"
 [ -f "$b/software/${l##*/}/.whole" ] && echo "whole=1"
 if command -v crontab >/dev/null 2>&1; then echo cron=1; else echo cron=0; fi
 echo end=1
@@ -39,7 +39,7 @@ INSTALL = r"""set -eu; umask 077; b=$1 s=$1/software/$2
 rm -rf "$s"
 "$3" -m venv --without-pip "$s"
 set -- "$b"/kit/pip-*.whl
-"$s/bin/python" "$1/pip" --quiet --disable-pip-version-check --no-cache-dir install --no-index --require-hashes --no-deps \
+"$s/bin/python" "$1/pip" --quiet --disable-pip-version-check --no-cache-dir install --no-index --require-hashes --no-deps --no-compile \
  --no-warn-script-location --find-links "$b/kit" --requirement "$b/kit/requirements.txt" 2>&1
 FIELDOPS_AGENT_RUNTIME=$b/run XDG_CACHE_HOME=$b/cache "$s/bin/python" -m fieldops.agent selftest --home "$b" 2>&1
 sync; : >"$s/.whole"; sync
@@ -53,13 +53,15 @@ r=$b/run; [ "$mode" = system ] && r=/run/fieldops-agent
 ctl() { if [ "$mode" = user ]; then systemctl --user "$@"; else systemctl "$@"; fi; }
 unit=/etc/systemd/system/fieldops-agent.service
 [ "$mode" = user ] && unit=${XDG_CONFIG_HOME:-$HOME/.config}/systemd/user/fieldops-agent.service
+nap() { sleep 0.1 2>/dev/null || sleep 1; }
+now() { date +%s; }
 alive() { [ -n "${1:-}" ] && kill -0 "$1" 2>/dev/null; }
 read_pid() { cat "$b/$1" 2>/dev/null; }
 agent_pid() { if [ "$mode" = supervised ]; then read_pid agent.pid; else ctl show -p MainPID --value fieldops-agent; fi; }
-answers() { "$b/current/bin/python" -c 'import socket, sys
+answers() { "$b/agent/bin/python" -c 'import socket, sys
 s = socket.socket(socket.AF_UNIX); s.settimeout(3); s.connect(sys.argv[1])
 s.sendall(b"GET /v1/hello HTTP/1.0\r\nHost: agent\r\n\r\n"); sys.exit(b" 200 " not in s.recv(64))' "$r/agent.sock" 2>/dev/null; }
-wait_answer() { n=0; while [ $n -lt "$1" ]; do answers && return 0; sleep 1; n=$((n+1)); done; return 1; }
+wait_answer() { e=$(($(now) + $1)); while [ "$(now)" -lt $e ]; do answers && return 0; nap; done; return 1; }
 start() { if [ "$mode" = supervised ]; then
   alive "$(read_pid supervise.pid)" || if command -v setsid >/dev/null 2>&1; then setsid sh "$b/supervise" </dev/null >/dev/null 2>&1 &
   else ( trap '' HUP; sh "$b/supervise" </dev/null >/dev/null 2>&1 & ); fi
@@ -67,20 +69,20 @@ start() { if [ "$mode" = supervised ]; then
 stop() { if [ "$mode" = supervised ]; then
   p=$(read_pid supervise.pid); a=$(read_pid agent.pid)
   alive "$p" && kill "$p"
-  n=0; while { alive "$p" || alive "$a"; } && [ $n -lt 10 ]; do sleep 1; n=$((n+1)); done
+  e=$(($(now) + 10)); while { alive "$p" || alive "$a"; } && [ "$(now)" -lt $e ]; do nap; done
   alive "$a" && kill -9 "$a"; rm -f "$b/supervise.pid" "$b/agent.pid"
  else ctl disable --quiet --now fieldops-agent 2>/dev/null; fi; return 0; }
 point() { "$b/software/$1/bin/python" -c 'import os, sys
-new = sys.argv[1] + "/current.new"
+new = sys.argv[1] + "/agent.new"
 if os.path.lexists(new): os.unlink(new)
-os.symlink("software/" + sys.argv[2], new); os.replace(new, sys.argv[1] + "/current")' "$b" "$1"; }
+os.symlink("software/" + sys.argv[2], new); os.replace(new, sys.argv[1] + "/agent")' "$b" "$1"; }
 """
 
 # $1 home  $2 mode  $3 kit id  $4 agent.toml when there is none  $5 the supervisor or the unit  $6 cron or empty
 SWITCH = (
     _COMMON
     + r"""
-id=$3; old=$(readlink "$b/current" 2>/dev/null); old=${old##*/}
+id=$3; old=$(readlink "$b/agent" 2>/dev/null); old=${old##*/}
 mkdir -p "$r"
 [ -f "$b/agent.toml" ] || { printf %s "$4" >"$b/agent.toml.part" && mv "$b/agent.toml.part" "$b/agent.toml"; }
 grep -q '^\[service\]' "$b/agent.toml" || printf '\n[service]\nkind = "%s"\n' "$mode" >>"$b/agent.toml"
@@ -88,6 +90,7 @@ stop
 if [ "$mode" = supervised ]; then printf %s "$5" >"$b/supervise"
  [ -n "$6" ] && { { crontab -l 2>/dev/null | grep -vF "$b/supervise"; echo "@reboot /bin/sh $b/supervise"; } | crontab -; }
 else mkdir -p "${unit%/*}"; printf %s "$5" >"$unit"; chmod 644 "$unit"; fi
+rm -f "$b/upgrade.json" "$b/upgrade.over"  # a person says what runs; nothing else is on trial any more
 point "$id" || exit 1
 sync; start
 if wait_answer 60; then
@@ -108,9 +111,9 @@ RESTART = (
     + r"""
 before=$(agent_pid)
 if [ "$mode" = supervised ]; then alive "$before" && kill "$before"; else ctl restart fieldops-agent; fi
-n=0; while [ $n -lt 60 ]; do now=$(agent_pid); [ -n "$now" ] && [ "$now" != "$before" ] && answers && break; sleep 1; n=$((n+1)); done
-[ $n -lt 60 ] || exit 1
-echo "$before $now"
+e=$(($(now) + 60))
+while :; do p=$(agent_pid); [ -n "$p" ] && [ "$p" != "$before" ] && answers && break; [ "$(now)" -lt $e ] || exit 1; nap; done
+echo "$before $p"
 """
 )
 
@@ -147,7 +150,7 @@ n=1
 while :; do
  t=$(date +%s)
  [ -f "$b/agent.log" ] && [ "$(wc -c <"$b/agent.log")" -gt 1000000 ] && mv -f "$b/agent.log" "$b/agent.log.1"
- "$b/current/bin/python" -m fieldops.agent serve --home "$b" </dev/null >>"$b/agent.log" 2>&1 &
+ "$b/agent/bin/python" -m fieldops.agent serve --home "$b" </dev/null >>"$b/agent.log" 2>&1 &
  c=$!; echo $c >"$b/agent.pid"; wait $c; c=
  [ $(($(date +%s) - t)) -gt 60 ] && n=1
  sleep $n & wait $!
@@ -165,7 +168,7 @@ Description=fieldops agent
 StartLimitIntervalSec=0
 
 [Service]
-ExecStart={base}/current/bin/python -m fieldops.agent serve --home {base}
+ExecStart={base}/agent/bin/python -m fieldops.agent serve --home {base}
 Restart=always
 RestartSec=3
 UMask=0077

@@ -24,6 +24,7 @@ import msgspec
 from fieldops import __version__
 from fieldops.bundles.kit import (
     KIT_FILE,
+    KIT_LIMIT_BYTES,
     REQUIREMENTS_FILE,
     WHEELS,
     Kit,
@@ -34,7 +35,7 @@ from fieldops.bundles.kit import (
     wheel_platforms,
 )
 from fieldops.deadline import Deadline
-from fieldops.edges.disk import storage_faults, sync_folder, write_whole
+from fieldops.edges.disk import Written, storage_faults, sync_folder, write_whole
 from fieldops.errors import DeviceCannot, LinkFault, StorageFault, UsageFault
 from fieldops.ports import OnProgress, Progress
 
@@ -42,6 +43,7 @@ PACKAGE = Path(__file__).resolve().parents[1]
 LOCK = PACKAGE / "agent" / "agent.lock"
 LAPTOP_ONLY = frozenset({"_data", "cli", "tui", "demo", "central", "operations", "__pycache__"})
 AT_ONCE = 4
+PIECE = 1 << 20
 _STEP_S = 0.1
 _LONG_AGO = (1980, 1, 1, 0, 0, 0)  # zip knows none before it
 
@@ -56,7 +58,7 @@ class KitFolder:
     @property
     def id(self) -> str:
         """Names the software on the device: equal kits, equal ids."""
-        return self.kit.requirements[:12]
+        return self.kit.id
 
     def files(self) -> list[Path]:
         """What is carried to the device, largest first."""
@@ -64,12 +66,12 @@ class KitFolder:
         return [*(self.folder / WHEELS / entry.name for entry in wheels), self.folder / REQUIREMENTS_FILE]
 
 
-def build(platform: str, python: str, dest: Path, deadline: Deadline, progress: OnProgress) -> KitFolder:
+def build(platform: str, python: str, dest: Path, deadline: Deadline, progress: OnProgress, *, lock: Path = LOCK) -> KitFolder:
     """Raises DeviceCannot (no_wheel) that names each package without a wheel, LinkFault (no_index), StorageFault.
 
     dest: a folder that is new, empty, or an older kit.
     """
-    pins = parse_lock(LOCK.read_text("utf-8"), str(LOCK))
+    pins = parse_lock(lock.read_text("utf-8"), str(lock))
     if dest.exists() and any(dest.iterdir()) and not (dest / KIT_FILE).is_file():
         raise UsageFault(f"{dest} holds something else than a kit", reason="usage", next_step="name an empty folder")
     with storage_faults(dest):
@@ -238,6 +240,57 @@ def read(folder: Path) -> KitFolder:
             f"{folder}: not as it was built: {', '.join(wrong)}", reason="bad_kit", next_step="copy or build the kit again"
         )
     return KitFolder(folder, kit)
+
+
+# --- as one archive ----------------------------------------------------------------------------------------------------------
+
+
+def pack(folder: Path, kit: Kit, file: Path) -> None:
+    """The kit as the one file that a release signs. Equal kits, equal bytes; wheels are compressed already."""
+    inner = [KIT_FILE, REQUIREMENTS_FILE, *sorted(f"{WHEELS}/{entry.name}" for entry in kit.files)]
+    with storage_faults(file), zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        for name in inner:
+            entry = zipfile.ZipInfo(name, _LONG_AGO)
+            entry.external_attr = 0o644 << 16
+            with (folder / name).open("rb") as source, archive.open(entry, "w", force_zip64=True) as sink:
+                shutil.copyfileobj(source, sink, PIECE)
+
+
+def unpack(file: Path, folder: Path) -> Kit:
+    """Wheels and requirements side by side in a folder that is new, each compared with kit.json. For an archive that is verified.
+
+    Raises UsageFault (bad_kit): it is not such an archive, or one of its files is not as its kit.json says. StorageFault.
+    """
+    try:
+        with zipfile.ZipFile(file) as archive, archive.open(KIT_FILE) as source:
+            kit = decode_kit(source.read(KIT_LIMIT_BYTES + 1), KIT_FILE)
+            requirements = KitEntry(name=REQUIREMENTS_FILE, sha256=kit.requirements, size=KIT_LIMIT_BYTES)
+            _extract(archive, REQUIREMENTS_FILE, requirements, folder, exact=False)
+            for entry in kit.files:
+                _extract(archive, f"{WHEELS}/{entry.name}", entry, folder, exact=True)
+    except (zipfile.BadZipFile, KeyError, EOFError, NotImplementedError) as error:
+        raise _no_kit(file.name, str(error)) from error
+    with storage_faults(folder):
+        sync_folder(folder)
+    return kit
+
+
+def _extract(archive: zipfile.ZipFile, name: str, entry: KitEntry, folder: Path, *, exact: bool) -> None:
+    digest, size, place = hashlib.sha256(), 0, folder / entry.name
+    with storage_faults(place), archive.open(name) as source, Written.new(place) as sink:
+        while piece := source.read(PIECE):
+            size += len(piece)
+            if size > entry.size:
+                break
+            digest.update(piece)
+            sink.write(piece)
+        sink.sync()
+    if (exact and size != entry.size) or size > entry.size or digest.hexdigest() != entry.sha256:
+        raise _no_kit(archive.filename or "", f"{entry.name} is not as {KIT_FILE} says")
+
+
+def _no_kit(name: str, why: str) -> UsageFault:
+    return UsageFault(f"{name}: {why}", reason="bad_kit", next_step="build the kit again, and sign that one")
 
 
 def _same(path: Path, entry: KitEntry) -> bool:

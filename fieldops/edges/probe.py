@@ -47,7 +47,7 @@ H=${FIELDOPS_AGENT_HOME:-${XDG_DATA_HOME:-${HOME:-/nonexistent}/.local/share}/fi
 for d in "${FIELDOPS_AGENT_RUNTIME:-}" "$H/run" /run/fieldops-agent "${XDG_RUNTIME_DIR:-}/fieldops-agent" "/run/user/$(id -u)/fieldops-agent"; do
  [ -S "$d/agent.sock" ] && { say socket "$d/agent.sock"; if [ -w "$d/agent.sock" ]; then say may 1; else say may 0; fi; break; }; done
 a=${FIELDOPS_AGENT_PROGRAM:-}; [ -n "$a" ] || a=$(command -v fieldops-agent 2>/dev/null) || a=
-for d in "$H" /var/lib/fieldops-agent; do [ -n "$a" ] || { [ -x "$d/current/bin/fieldops-agent" ] && a=$d/current/bin/fieldops-agent; }; done
+for d in "$H" /var/lib/fieldops-agent; do [ -n "$a" ] || { [ -x "$d/agent/bin/fieldops-agent" ] && a=$d/agent/bin/fieldops-agent; }; done
 p=; for i in 3.13 3.12 3.11; do command -v "python$i" >/dev/null 2>&1 && "python$i" -c 'import venv' 2>/dev/null && { p=$i; break; }; done
 if [ -z "$p" ] && command -v python3 >/dev/null 2>&1; then p=$(python3 -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null); fi
 say python "$p"

@@ -6,14 +6,17 @@ import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import msgspec
 from tuf.api.metadata import TargetFile, Targets
 
 from fieldops.bundles.completeness import check_measured
+from fieldops.bundles.kit import AGENT_PREFIX, KIT_TARGET, Kit, agent_version, is_agent
 from fieldops.bundles.manifest import MANIFEST_FILE, FileEntry, Manifest
 from fieldops.bundles.trust import POLICY_CHANNEL, BundleRef, Custom, bundle_ref, refuse, target_name
 from fieldops.edges.disk import storage_faults, write_whole
+from fieldops.edges.kit import pack
 from fieldops.edges.tuf_folder import RepositoryFolder
 from fieldops.edges.tuf_payloads import copy_exactly
 from fieldops.edges.tuf_roles import CHANNELS
@@ -26,6 +29,10 @@ def add_bundle(folder: RepositoryFolder, channel: str, source: Path, manifest: M
     Whatever else lies in source stays there. made: files of the bundle that are not taken from there.
     """
     _check_channel(channel)
+    if is_agent(manifest.model):
+        raise UsageFault(
+            f"no model may be called {manifest.model}: {AGENT_PREFIX}* are agents", reason="bad_manifest", next_step="rename it"
+        )
     check_measured(manifest)
     base = f"{channel}/{manifest.model}/{manifest.version}"
     entries = [_entry(source / name, made.get(name)) for name in payload_names(manifest)]
@@ -51,6 +58,41 @@ def add_bundle(folder: RepositoryFolder, channel: str, source: Path, manifest: M
         custom = Custom(counter=manifest.counter, device_classes=manifest.needs.device_classes, machines=manifest.needs.machines)
         signed.targets[f"{base}/{MANIFEST_FILE}"] = store_bytes(folder, f"{base}/{MANIFEST_FILE}", text, custom)
     return manifest
+
+
+def add_agent(folder: RepositoryFolder, channel: str, source: Path, kit: Kit) -> str:
+    """List an agent's kit in the channel's pending metadata, as one archive; its target name. The folder is held."""
+    _check_channel(channel)
+    agent_version(kit.version)
+    name = str(target_name(f"{channel}/{kit.agent}/{kit.version}/{KIT_TARGET}"))
+    with TemporaryDirectory(prefix="kit-", dir=folder.repo) as place:
+        archive = Path(place) / KIT_TARGET
+        pack(source, kit, archive)
+        entry = _entry(archive, None)
+        _check_new_agent(folder, channel, kit, entry.sha256)
+        target = _store_file(folder, name, archive, entry)
+    with folder.edit(channel) as signed:
+        signed.targets[name] = target
+        custom = Custom(machines=[kit.machine])
+        signed.targets[name].unrecognized_fields["custom"] = msgspec.to_builtins(custom)
+    return name
+
+
+def _check_new_agent(folder: RepositoryFolder, channel: str, kit: Kit, sha256: str) -> None:
+    """A version is one and the same kit in every channel, also before it is published. Raises UsageFault (exists)."""
+    for each in CHANNELS:
+        name = f"{each}/{kit.agent}/{kit.version}/{KIT_TARGET}"
+        pending = folder.current(each).signed.targets.get(name) if each != channel else None
+        if {_listed_as(folder, each, name), pending and pending.hashes["sha256"]} - {None, sha256}:
+            raise UsageFault(
+                f"agent {kit.version} for {kit.platform}, Python {kit.python} is in {each} as another kit",
+                reason="exists",
+                next_step="a version never changes: raise the version, or take that one over with `fieldops release add`",
+            )
+
+
+def _head_file(model: str) -> str:
+    return KIT_TARGET if is_agent(model) else MANIFEST_FILE
 
 
 def _check_new(folder: RepositoryFolder, channel: str, manifest: Manifest, sha256: str) -> None:
@@ -87,13 +129,13 @@ def promote(folder: RepositoryFolder, ref: str, channel: str) -> str:
     _check_channel(channel)
     wanted = bundle_ref(ref)
     for other in (each for each in CHANNELS if each != channel):
-        base = f"{other}/{wanted.model}/{wanted.version}/"
+        base, head = f"{other}/{wanted.model}/{wanted.version}/", _head_file(wanted.model)
         listed = {name: info for name, info in folder.current(other).signed.targets.items() if name.startswith(base)}
-        manifest = listed.get(f"{base}{MANIFEST_FILE}")
+        manifest = listed.get(f"{base}{head}")
         if manifest is None or manifest.unrecognized_fields.get("custom", {}).get("withdrawn"):
             continue
         new = {name: f"{channel}/{name.partition('/')[2]}" for name in listed}
-        if _listed_as(folder, channel, new[f"{base}{MANIFEST_FILE}"]) not in {None, manifest.hashes["sha256"]}:
+        if _listed_as(folder, channel, new[f"{base}{head}"]) not in {None, manifest.hashes["sha256"]}:
             raise UsageFault(f"{ref} was released before with other contents", reason="exists", next_step="raise the version")
         for name, info in listed.items():
             sha256 = info.hashes["sha256"]
@@ -138,7 +180,7 @@ def withdraw(folder: RepositoryFolder, ref: str, channel: str) -> None:
     """Keep the version listed and say that nobody may take it: a device then knows why. The folder is held."""
     _check_channel(channel)
     wanted: BundleRef = bundle_ref(ref)
-    name = f"{channel}/{wanted.model}/{wanted.version}/{MANIFEST_FILE}"
+    name = f"{channel}/{wanted.model}/{wanted.version}/{_head_file(wanted.model)}"
     if name not in folder.current(channel).signed.targets:
         raise UsageFault(f"{ref} is not in {channel}", reason="unknown_target", next_step="list the repository's bundles")
     with folder.edit(channel) as signed:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from fieldops.bundles.approvals import Matter, check_age, judge
+from fieldops.bundles.kit import is_agent
 from fieldops.bundles.trust import (
     POLICY_DOCUMENT,
     BundleRef,
@@ -37,7 +38,19 @@ from fieldops.edges.tuf_offers import claimed, offers, refused_offers
 from fieldops.edges.tuf_state import CachedPayload, TrustFolder, no_root
 from fieldops.errors import TrustRefused, UsageFault
 from fieldops.policy import NO_POLICY, PolicyDocument
-from fieldops.ports import BreakGlass, Broken, Candidate, Clock, OnProgress, Payload, Progress, Source, TrustedBundle, TrustFacts
+from fieldops.ports import (
+    BreakGlass,
+    Broken,
+    Candidate,
+    Clock,
+    OnProgress,
+    Payload,
+    Progress,
+    Source,
+    TrustedAgent,
+    TrustedBundle,
+    TrustFacts,
+)
 
 if TYPE_CHECKING:
     from fieldops.edges.tuf_refresh import Verified
@@ -226,6 +239,10 @@ class TrustStore:
         glass: BreakGlass | None = None,
     ) -> TrustedBundle:
         wanted = bundle_ref(ref)
+        if is_agent(wanted.model):
+            raise UsageFault(
+                f"{ref} is an agent, no model", reason="bad_reference", next_step="use `fieldops device enrol --upgrade`"
+            )
         with self._held(deadline):
             broken = None
             if glass is None:
@@ -257,6 +274,34 @@ class TrustStore:
         matter = Matter("accept_expired", bundle.model, bundle.version, bundle.manifest.sha256, ())
         check_age(matter, judged.stale_at, self._newest.now(self._files.state()), self.policy())
         return matter
+
+    def fetch_agent(
+        self,
+        source: Source,
+        ref: str,
+        deadline: Deadline,
+        *,
+        channel: str | None = None,
+        progress: OnProgress | None = None,
+        reread: bool = False,
+    ) -> TrustedAgent:
+        wanted = bundle_ref(ref)
+        with self._held(deadline):
+            judged = self._newest.advance(source, deadline, bring_policy=True)
+            bundle = self.signed_bundle(judged.verified, wanted, channel, source, outdated=judged.outdated)
+            check_usable(bundle)
+            check_sizes(bundle.files)
+            kit = bundle.head
+
+            def tell(have: int) -> None:
+                if progress:
+                    progress(Progress("copy", have, kit.size))
+
+            self._make_room(bundle)
+            bring = self.blobs.compare if reread and self.blobs.holds(kit) else self.blobs.copy
+            bring(source, kit, deadline, tell)
+            self.blobs.gather(kit.sha256, [(kit.parts.file, kit.sha256)])  # so that it ages as bundles do
+        return TrustedAgent(bundle.channel, bundle.model, bundle.version, kit.sha256, self._payload())
 
     # --- one bundle -------------------------------------------------------------------------------------------------
 

@@ -51,8 +51,11 @@ def _obstacle(bundle: SignedBundle, lapsed: Mapping[str, str], source: Source) -
             reason = _presence(source, target)
             if reason:
                 return refuse(reason, f"{target.name} on {source.name}: {_PRESENCE.get(reason, 'it cannot be read')}")
-        data = source.read(bundle.manifest.path, bundle.manifest.size)
-        check_manifest(data, bundle)
+        if not bundle.is_agent:
+            data = source.read(bundle.manifest.path, bundle.manifest.size)
+            check_manifest(data, bundle)
+        else:
+            _ = bundle.head
     except TrustRefused as error:
         return error
     return None

@@ -13,6 +13,7 @@ from pathlib import Path
 from securesystemslib.signer import Key
 from tuf.api.metadata import Root, Targets
 
+from fieldops.bundles.kit import Kit
 from fieldops.bundles.manifest import Manifest
 from fieldops.edges import tuf_bundles, tuf_ceremony, tuf_export, tuf_publish, tuf_signing
 from fieldops.edges.disk import storage_faults
@@ -92,6 +93,11 @@ class ReleaseRepo:
         """
         with self._folder.held():
             return tuf_bundles.add_bundle(self._folder, channel, folder, manifest, made or {})
+
+    def add_agent(self, channel: str, source: Path, kit: Kit) -> str:
+        """List an agent's software (a kit that was read), as one archive, in the channel's pending metadata. Returns its target name."""
+        with self._folder.held():
+            return tuf_bundles.add_agent(self._folder, channel, source, kit)
 
     def promote(self, ref: str, channel: str) -> str:
         """List a version in a channel exactly as another one has it; returns that other one."""

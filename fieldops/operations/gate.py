@@ -18,7 +18,7 @@ from fieldops.fleet import DeviceId
 from fieldops.operations.evidence import try_collect
 from fieldops.policy import Decision, PolicyDocument, may
 from fieldops.ports import UNVERIFIED, Clock, Device, InventoryFile, Journal, OnProgress, Payload, Signer, Technician
-from fieldops.steps import Change, Stage, Step, describe, describe_change, kind_of, subject_of
+from fieldops.steps import Change, Step, describe, describe_change, kind_of, subject_of
 from fieldops.wire import (
     STEP_PAYLOAD_TYPE,
     VERSION,
@@ -260,7 +260,8 @@ def result_of(record: StepRecord) -> Result:
 def _subject(step: Step) -> Subject:
     kind, name = subject_of(step)
     to = getattr(step, "version", None) or getattr(step, "to", None) or ""
-    return Subject(kind=kind, name=name, to=to, digest=step.manifest_sha256 if isinstance(step, Stage) else "")
+    digest = getattr(step, "manifest_sha256", "") or getattr(step, "kit_sha256", "")
+    return Subject(kind=kind, name=name, to=to, digest=digest)
 
 
 def _with(draft: Draft, **changes: object) -> Draft:

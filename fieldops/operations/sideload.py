@@ -226,7 +226,7 @@ def plan(
     if active == manifest.version and _digest_of(slot, active) == bundle.manifest_sha256:
         return SideloadPlan(device.entry.name, manifest.model, active, manifest.version, ())
     # Expired metadata brings a device no rules: it goes by those that it has.
-    steps = [] if bundle.broken else [*_trust_first(trust, device, deadline)]
+    steps = [] if bundle.broken else [*trust_first(trust, device, deadline)]
     steps.append(
         Planned(
             Stage(
@@ -270,7 +270,7 @@ def commit(gate: Gate, device: Device, model: str, version: str, deadline: Deadl
     return gate.perform(device, Commit(model=model, version=version), deadline, words=words)
 
 
-def _trust_first(trust: Trust, device: Device, deadline: Deadline) -> Iterable[Planned]:
+def trust_first(trust: Trust, device: Device, deadline: Deadline) -> Iterable[Planned]:
     """New people, rules and golden sets reach the device before the model that needs them."""
     version, policy_sha256, payload = trust.policy_payload()
     known = device.trust(deadline)

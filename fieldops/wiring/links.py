@@ -45,6 +45,15 @@ class Links:
         with self._kept.borrow(entry, self._ground(entry), lambda: self._dial(entry, deadline), deadline) as device:
             yield device
 
+    @contextmanager
+    def anew(self, entry: DeviceEntry, deadline: Deadline) -> Iterator[Device]:
+        """A link of its own, made now and shared with nobody: what somebody who comes tomorrow would meet."""
+        device = self._dial(entry, deadline)
+        try:
+            yield device
+        finally:
+            device.close()
+
     def hang_up(self) -> None:
         """End the links that are kept open; those in use end with their use. The next use connects anew."""
         kept = Links._kept.forget(self)

@@ -24,6 +24,7 @@ from fieldops.steps import (
     Commit,
     Disarm,
     Enrol,
+    KeepAgent,
     Prune,
     Recalibrate,
     Revert,
@@ -32,6 +33,7 @@ from fieldops.steps import (
     Stage,
     Step,
     Unenrol,
+    Upgrade,
 )
 from fieldops.tiers import TierSettings
 from fieldops.wire import (
@@ -56,6 +58,8 @@ EXAMPLES: dict[type[Step], Step] = {
     Bench: Bench(model="digits"),
     Adopt: Adopt(model="digits"),
     Unenrol: Unenrol(laptop="a" * 52),
+    Upgrade: Upgrade(channel="stable", agent="fieldops-agent-linux-x86_64-py3.11", version="1.1.0", kit_sha256="0" * 64),
+    KeepAgent: KeepAgent(version="1.1.0"),
 }
 
 each_kind = pytest.mark.parametrize("kind", STEP_KINDS, ids=lambda kind: kind.__name__)

@@ -1,0 +1,35 @@
+"""`fieldops device enrol --upgrade`: a newer agent from a release. Shown, asked and told as a sideload is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from fieldops.cli.asked import Asked
+from fieldops.cli.changes import Records, carry_out
+from fieldops.cli.diagnostics import progress_of
+from fieldops.operations import upgrade as operation
+
+if TYPE_CHECKING:
+    from fieldops.deadline import Deadline
+    from fieldops.fleet import DeviceEntry
+    from fieldops.operations.plans import ChangePlan
+    from fieldops.ports import Device
+
+
+def upgrade(asked: Asked, entries: Sequence[DeviceEntry], paths: Sequence[str]) -> int:
+    """paths: sticks, folders or addresses; none: removable media."""
+    laptop, words = asked.call.laptop, asked.words
+    sources = [laptop.media.at(path) for path in paths] or laptop.media.find()
+
+    def plan(device: Device, deadline: Deadline) -> ChangePlan:
+        return operation.plan(
+            laptop.gate(), laptop.trust, device, sources, deadline, words=words, progress=progress_of(device.entry.name)
+        )
+
+    def run(device: Device, planned: ChangePlan, deadline: Deadline) -> Records:
+        entry = device.entry
+        progress = progress_of(entry.name)
+        return operation.run(laptop.gate(), laptop.links.anew, entry, planned, deadline, words=words, progress=progress)
+
+    return carry_out(asked, entries, plan, run=run)
