@@ -1,4 +1,4 @@
-"""`fieldops samples pull|label`"""
+"""`fieldops samples pull|label|keygen|open`"""
 
 from __future__ import annotations
 
@@ -81,6 +81,44 @@ def label(
     else:
         line(f"{entry.name}: {there} labelled inputs of {model} in {path}")
     return 0
+
+
+@app.command()
+def keygen(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Where the private key goes; keep it offline.")],
+    json: Json = False,
+) -> None:
+    """Make a key for which devices seal kept inputs; its public half goes into the policy (`sample_recipients`)."""
+    from fieldops.cli.documents.visit import SampleKey
+
+    call = Call.of(context, json=json)
+    public = call.laptop.office.new_sample_key(file)
+    if json:
+        document(SampleKey(file=str(file), public_key=public))
+        return
+    line(public)
+    line(f"next: into `sample_recipients` of policy.json, and sign it; the private key is in {file}")
+
+
+@app.command("open")
+def open_export(
+    context: typer.Context,
+    export: Annotated[Path, typer.Argument(metavar="EXPORT", help="As `fieldops visit close` wrote it.")],
+    key: Annotated[Path, typer.Option("--key", metavar="FILE", help="The private key of `samples keygen`.")],
+    to: Annotated[Path, typer.Option("--to", metavar="FILE", help="Where the opened inputs go, a JSON text a line.")],
+    json: Json = False,
+) -> None:
+    """Open sealed inputs away from the device, with the key that the policy named. They may show people."""
+    from fieldops.cli.documents.visit import SamplesOpened
+
+    call = Call.of(context, json=json)
+    opened, unreadable = call.laptop.office.open_samples(export, key, to)
+    if json:
+        document(SamplesOpened(file=str(to), samples=opened, unreadable=unreadable))
+    else:
+        lost = f"; {unreadable} are sealed for other keys or damaged" if unreadable else ""
+        line(f"{opened} inputs in {to}{lost}")
 
 
 def _share(sample: Sample) -> str:

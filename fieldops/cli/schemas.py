@@ -12,6 +12,7 @@ import msgspec
 from fieldops.bundles.approvals import ApprovalFile
 from fieldops.cli import documents
 from fieldops.demo.documents import DemoDocument, TourDocument
+from fieldops.operations.visit import VisitReport
 from fieldops.wire import DeviceTelemetries, ErrorDoc, StoredTelemetry
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -31,6 +32,7 @@ def types() -> dict[str, type[msgspec.Struct]]:
         "fieldops.error/v1": ErrorDoc,
         "fieldops.demo/v1": DemoDocument,
         "fieldops.tour/v1": TourDocument,
+        "fieldops.visit/v1": VisitReport,
     }
     return dict(sorted((found | others).items()))
 

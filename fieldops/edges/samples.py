@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
 from fieldops.decoding import decoder
+from fieldops.edges import sealed
 from fieldops.edges.disk import storage_faults, write_whole
-from fieldops.errors import Fault, UsageFault
-from fieldops.wire import Sample
+from fieldops.errors import DeviceCannot, Fault, UsageFault
+from fieldops.wire import Sample, SealedSample, b64, unb64
 
 MODE = 0o600  # they may show people
 
@@ -64,6 +66,47 @@ class SampleFolder:
             return read_labels(path.read_text("utf-8-sig"), str(path))
         except (OSError, UnicodeDecodeError) as error:
             raise UsageFault(f"{path}: {error}", reason="bad_file", next_step="give a readable CSV file in UTF-8") from error
+
+
+def new_key(file: Path) -> str:
+    """Write a private key that opens kept inputs; its public key, for the policy. Raises UsageFault where a file is."""
+    if file.exists():
+        raise UsageFault(
+            f"{file} is there already", reason="exists", next_step="name another file: a key that is lost opens nothing any more"
+        )
+    private = os.urandom(sealed.KEY_BYTES)
+    write_whole(file, sealed.key_text(private).encode("ascii"), MODE)
+    return b64(sealed.public_key_of(private))
+
+
+def open_export(export: Path, key_file: Path, to: Path) -> tuple[int, int]:
+    """(inputs written to `to`, a JSON text a line like those of a pull; how many the key does not open). Raises UsageFault."""
+    opened: list[bytes] = []
+    faults: list[Fault] = []
+    unreadable = 0
+    key = sealed.read_key(_text(key_file))
+    for number, line in enumerate(_text(export).splitlines(), 1):
+        try:
+            sample = decoder(SealedSample).decode(line)
+            request = sealed.unseal(key, unb64(sample.sealed))
+        except DeviceCannot:
+            unreadable += 1
+        except (msgspec.DecodeError, ValueError):
+            faults.append(Fault(str(export), number, line[:40], "a sealed input, as `fieldops visit close` writes them"))
+        else:
+            told = {name: getattr(sample, name) for name in Sample.__struct_fields__ if name != "request"}
+            opened.append(msgspec.json.encode(Sample(**told, request=b64(request))))
+    if faults:
+        raise UsageFault.in_file(str(export), faults)
+    write_whole(to, b"".join(line + b"\n" for line in opened), MODE)
+    return len(opened), unreadable
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageFault(f"{file}: {error}", reason="bad_file", next_step="name a readable file") from error
 
 
 def read_labels(text: str, file: str) -> dict[int, int]:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # types only: at run time each is imported by the property th
     from fieldops.edges.pulled import PulledTelemetry
     from fieldops.edges.samples import SampleFolder
     from fieldops.edges.tuf_client import TrustStore
+    from fieldops.edges.visits import VisitFolder
     from fieldops.fleet import Inventory
     from fieldops.operations.gate import Gate
     from fieldops.policy import Actor
@@ -184,6 +185,18 @@ class Desk:
         from fieldops.edges.pulled import PulledTelemetry
 
         return PulledTelemetry(self.home / "telemetry.db")
+
+    def visit_folder(self, wanted: Path | None = None) -> VisitFolder:
+        """Of a visit that ends now."""
+        from fieldops.edges.visits import VisitFolder
+
+        return VisitFolder(wanted.absolute()) if wanted is not None else VisitFolder.at(self.home / "visits", self.clock.now())
+
+    def free_bytes(self) -> int:
+        """On the disk of the home."""
+        from fieldops.edges.shelves import free_bytes
+
+        return free_bytes(self.home)
 
     @once
     def benchmarks(self) -> BenchRecords:

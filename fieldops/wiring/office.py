@@ -80,3 +80,17 @@ class Office:
         from fieldops.edges.renewal import StickFolder
 
         return StickFolder.at(path)
+
+    # --- kept inputs, for who retrains -----------------------------------------------------------------------------------------
+
+    def new_sample_key(self, file: Path) -> str:
+        """Its public key. Raises UsageFault where a file is already."""
+        from fieldops.edges.samples import new_key
+
+        return new_key(file)
+
+    def open_samples(self, export: Path, key_file: Path, to: Path) -> tuple[int, int]:
+        """(inputs opened, inputs that are for other keys). Raises UsageFault, StorageFault."""
+        from fieldops.edges.samples import open_export
+
+        return open_export(export, key_file, to)

@@ -15,8 +15,8 @@ from fieldops.fleet import Address, DeviceEntry
 from fieldops.operations import readiness, visit
 from fieldops.policy import NO_POLICY, Actor, Person, PolicyDocument
 from fieldops.ports import TrustFacts
-from fieldops.wire import Hello, JournalPage, ModelsReport, SlotState, SlotStatus
-from tests.operations.test_gate import DEVICE_ID, Laptop, ScriptedDevice
+from fieldops.wire import JournalPage, ModelsReport, SlotState, SlotStatus
+from tests.operations.conftest import DEVICE_ID, Laptop, NearDevice
 
 DAY = readiness.DAY_S
 
@@ -60,14 +60,8 @@ def test_another_laptops_lease_is_told() -> None:
     assert visit.pending(report, "me") == ["laptop abcdefgh holds the device for changes"]
 
 
-class GoesAway(ScriptedDevice):
+class GoesAway(NearDevice):
     """Answers hello and models; then the cable is out."""
-
-    def hello(self, deadline: Deadline) -> Hello:
-        return Hello(device=DEVICE_ID, public_key="", versions=(1, 1), agent="1", enrolled=True, boot_id="b", time=0.0)
-
-    def models(self, deadline: Deadline) -> ModelsReport:
-        return ModelsReport(read_at=0.0, slots=[slot("trial")])
 
     def journal(self, after: int, deadline: Deadline) -> JournalPage:
         raise LinkLost("the cable is out", next_step="plug it in")
@@ -75,7 +69,7 @@ class GoesAway(ScriptedDevice):
 
 def test_a_device_that_goes_away_in_the_middle_leaves_what_was_reached(laptop: Laptop, tmp_path: Path) -> None:
     shelf, folder, clock = PulledTelemetry(tmp_path / "telemetry.db"), VisitFolder(tmp_path / "visit"), SystemClock()
-    left = visit.leave(laptop.allowed(), GoesAway(), shelf, folder, clock, laptop.deadline())
+    left = visit.leave(laptop.allowed(), GoesAway("done", slot("trial")), shelf, folder, clock, laptop.deadline())
     assert left.error is not None
     assert (left.id, len(left.pending), left.error.reason, left.error.device) == (DEVICE_ID, 1, "link_lost", "cam-01")
     report = visit.close(laptop.allowed(), [left], shelf, folder, clock)
