@@ -16,6 +16,7 @@ from pathlib import Path
 
 import psutil
 
+from fieldops.edges import cgroup
 from fieldops.fleet import Resources
 
 _PI_BITS = {0: "under-voltage", 1: "frequency capped", 2: "throttled", 3: "soft temperature limit"}
@@ -80,12 +81,12 @@ class Sensors:
         return Supply(any(draining) if draining else None, float(min(charge)) if charge else None)
 
     def memory(self) -> tuple[int, int]:
-        """(total, available) bytes: of the machine, or of the control group that holds the agent, where that is less."""
+        """(total, available) bytes: of the machine, or of the control groups that hold the agent, where that is less."""
         memory = psutil.virtual_memory()
-        limit, used = _number(self._root / "fs/cgroup/memory.max"), _number(self._root / "fs/cgroup/memory.current")
-        if limit is None:
+        group = cgroup.memory(self._root, cgroup.own_groups())
+        if group is None:
             return memory.total, memory.available
-        return min(memory.total, limit), min(memory.available, max(0, limit - (used or 0)))
+        return min(memory.total, group.limit), min(memory.available, group.left)
 
     def read(self, quota_used_bytes: int | None) -> Resources:
         """Everything but `serving`. Reads of /proc and /sys take well under a millisecond each."""

@@ -123,11 +123,12 @@ class Agent:
     runtime: Path
     process: subprocess.Popen[bytes] | None = None
     faults: str = ""  # see fieldops/edges/faults.py
+    within: tuple[str, ...] = ()  # words before its own, such as a shell that puts it into a control group
     ready: dict[str, Any] = field(default_factory=dict)
 
     def start(self) -> Agent:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "fieldops.agent", "serve", "--home", str(self.home), "--until-eof"],
+            [*self.within, sys.executable, "-m", "fieldops.agent", "serve", "--home", str(self.home), "--until-eof"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, "FIELDOPS_AGENT_RUNTIME": str(self.runtime), **({FAULTS: self.faults} if self.faults else {})},
