@@ -22,7 +22,7 @@ from fieldops.edges.usb import FolderSource
 from fieldops.policy import PolicyDocument, encode_policy
 
 SIZE = 100 << 20
-TURNS = 7
+TURNS = 11  # the best of each: other work on the machine meets a copy that has to be durable harder than a mere reader
 CLOCK = SystemClock()
 # One tier of a little and one of all the rest: what a bundle looks like that is worth measuring.
 MANIFEST = Manifest(

@@ -26,8 +26,8 @@ from fieldops.ports import Source
 
 _CHUNK_BYTES = 1 << 20
 _OVERLAP_BYTES = 4 << 20  # from this size on a second thread hashes while this one reads and writes
-_MOST_BEHIND = 4  # pieces that are read and not yet hashed
-_SYNC_BYTES = 8 << 20
+_MOST_BEHIND = 8  # pieces that are read and not yet hashed
+_SYNC_BYTES = 16 << 20
 _RESERVE_BYTES = 16 << 20  # the log and the trust state must go on being written when a copy has filled the disk
 
 OnBytes = Callable[[int], None]  # bytes of this file there so far
