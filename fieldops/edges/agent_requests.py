@@ -32,6 +32,7 @@ class Pipe:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
+    asked: str
     status: int
     body: bytes
     upload_offset: str | None
@@ -123,6 +124,13 @@ class Requests:
         try:
             document = decoder(ErrorDoc).decode(reply.body)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            if reply.status in (404, 405) and not reply.asked.endswith("/v1/hello"):
+                raise DeviceCannot(
+                    f"its agent does not know {reply.asked}",
+                    reason="api_version",
+                    next_step="update the device's agent",
+                    device=self._entry.name,
+                ) from error
             raise MalformedReply(
                 f"HTTP {reply.status} without a fieldops error",
                 next_step="check that a fieldops agent listens there, and its version",
@@ -155,7 +163,7 @@ class Requests:
                     if size > REPLY_LIMIT:
                         raise self._too_long(method, path)
                     parts.append(part)
-                return Reply(response.status_code, b"".join(parts), response.headers.get("Upload-Offset"))
+                return Reply(f"{method} {path}", response.status_code, b"".join(parts), response.headers.get("Upload-Offset"))
         except httpx.HTTPError as error:
             raise self._fault(error, deadline, f"{method} {path}") from error
         except FieldopsError as error:

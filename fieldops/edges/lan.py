@@ -23,11 +23,13 @@ from fieldops.errors import LinkFault, LinkLost, NotAuthorised, StorageFault, Un
 from fieldops.fleet import Address, DeviceEntry, key_id, tls_name
 
 _CONNECT_S = 10.0
+_OUT_OF_TIME = (9, 10)  # OpenSSL's X509_V_ERR_CERT_NOT_YET_VALID, ..._HAS_EXPIRED
 
 
 class _LanBackend(FixedBackend):
     def __init__(self, address: Address, monotonic: Callable[[], float]) -> None:
         self._address, self._monotonic = address, monotonic
+        self.reached = False  # something there took a connection
 
     def open(self, timeout: float | None) -> httpcore.NetworkStream:
         # the client outlives the call that made it, and so its deadline and cancel token
@@ -47,6 +49,7 @@ class _LanBackend(FixedBackend):
     def _open_one(self, host: str, port: int, timeout: float) -> httpcore.NetworkStream:
         stream = httpcore.SyncBackend().connect_tcp(host, port, timeout)
         dial.tune(stream.get_extra_info("socket"))
+        self.reached = True
         return stream
 
 
@@ -116,7 +119,7 @@ def _prove(client: httpx.Client, entry: DeviceEntry, pinned: str, backend: _LanB
     except (httpx.RemoteProtocolError, httpx.ReadError) as broken:
         raise _why_broken(entry, pinned, backend, deadline) from broken
     except httpx.RequestError as error:
-        raise _connecting_fault(error, entry) from error
+        raise _connecting_fault(error, entry, backend) from error
     if response.status_code == httpx.codes.UNAUTHORIZED:
         raise _not_enrolled(entry)
 
@@ -127,7 +130,7 @@ def _why_broken(entry: DeviceEntry, pinned: str, backend: _LanBackend, deadline:
         try:
             response = stranger.get("/v1/hello", timeout=httpx.Timeout(min(10.0, deadline.check("tls", entry.name))))
         except httpx.RequestError as error:
-            return _connecting_fault(error, entry)
+            return _connecting_fault(error, entry, backend)
     if response.status_code == httpx.codes.UNAUTHORIZED:
         return _not_enrolled(entry)
     return LinkLost(
@@ -144,20 +147,30 @@ def _not_enrolled(entry: DeviceEntry) -> NotAuthorised:
     )
 
 
-def _connecting_fault(error: httpx.RequestError, entry: DeviceEntry) -> LinkFault:
+def _connecting_fault(error: httpx.RequestError, entry: DeviceEntry, backend: _LanBackend) -> LinkFault:
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, ssl.SSLError):
         cause = cause.__cause__ or cause.__context__
     if isinstance(cause, ssl.SSLCertVerificationError):
+        if cause.verify_code in _OUT_OF_TIME:
+            return LinkFault(
+                f"the certificate of {entry.name} does not hold at this laptop's time: {cause.verify_message}",
+                reason="certificate_time",
+                next_step="check this laptop's clock; then enrol the device again over SSH, which pins a certificate without end",
+                device=entry.name,
+            )
         return LinkFault(
             f"another device than {entry.name} answers at {entry.lan}: {cause.verify_message}",
             reason="wrong_device",
             next_step="check the address; if the device was replaced or re-keyed, enrol it again over SSH",
             device=entry.name,
         )
-    phase = "tls" if cause is not None else "tcp"
+    if cause is None and not backend.reached:
+        said, phase = str(error) or type(error).__name__, "tcp"
+    else:
+        said, phase = str(error) or "it took the connection and then said nothing", "tls"
     return Unreachable(
-        f"{entry.lan}: {error or type(error).__name__}",
+        f"{entry.lan}: {said}",
         phase=phase,
         next_step="check the cable, the address and that the agent's LAN listener is on",
         device=entry.name,

@@ -66,6 +66,8 @@ def enrol(
     """
     name, before = device.entry.name, _recorded(inventory_file, device.entry.name)
     hello = device.hello(deadline)
+    if hello.versions == (0, 0):  # bare: its id is its host key's, by which it is known at any address
+        before = before or hello.device
     if hello.versions == (0, 0) and not installs:
         raise DeviceCannot(
             "no agent runs there",

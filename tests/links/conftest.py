@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import queue
 import shutil
 import socket
 import subprocess
@@ -258,10 +259,15 @@ def stranger_to(server: SshServer) -> SshServer:
 
 
 class Cable:
-    """A TCP relay to another port. pull() cuts all that runs over it; new connections pass again."""
+    """A TCP relay to another port. pull() cuts all that runs over it; new connections pass again.
 
-    def __init__(self, port: int) -> None:
+    delay_s: how much later what goes in comes out, each way. rate: bytes a second, each way; 0: as they come.
+    """
+
+    def __init__(self, port: int, *, delay_s: float = 0.0, rate: float = 0.0) -> None:
         self._target = port
+        self._delay_s = delay_s
+        self._rate = rate
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
@@ -314,6 +320,9 @@ class Cable:
                 thread.start()
 
     def _relay(self, source: socket.socket, sink: socket.socket, answers: bool) -> None:
+        if self._delay_s or self._rate:
+            self._relay_slowly(source, sink)
+            return
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
                 if answers and self._swallow.is_set():
@@ -331,3 +340,50 @@ class Cable:
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
         source.close()
+
+    def _relay_slowly(self, source: socket.socket, sink: socket.socket) -> None:
+        """One thread reads and stamps, this one lets out; what waits in between is what a long wire holds, and no more."""
+        wire: queue.Queue[tuple[float, bytes]] = queue.Queue()
+        free = threading.Semaphore(64)
+
+        def read() -> None:
+            with contextlib.suppress(OSError):
+                while data := source.recv(16384):
+                    free.acquire()
+                    wire.put((time.monotonic() + self._delay_s, data))
+            wire.put((0.0, b""))
+
+        reader = threading.Thread(target=read, daemon=True)
+        reader.start()
+        clear_at = 0.0
+        with contextlib.suppress(OSError):
+            while True:
+                due, data = wire.get()
+                if not data:
+                    break
+                if self._rate:
+                    due = clear_at = max(due, clear_at) + len(data) / self._rate
+                threading.Event().wait(max(0.0, due - time.monotonic()))
+                free.release()
+                sink.sendall(data)
+        for end in (source, sink):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+        for _ in range(64):
+            free.release()
+        reader.join()
+        source.close()
+
+
+@pytest.fixture
+def no_thread_left() -> Iterator[None]:
+    """What a test began has ended a moment after it: threads of links, of their watchdogs, of paramiko.
+
+    Those of the HTTP program behind the socket (AnyIO's) are no link's.
+    """
+    before = set(threading.enumerate())
+    yield
+    until = time.monotonic() + 10
+    while left := [thread for thread in threading.enumerate() if thread not in before and not thread.name.startswith("AnyIO")]:
+        assert time.monotonic() < until, left
+        threading.Event().wait(0.02)

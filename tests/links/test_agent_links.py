@@ -1,161 +1,35 @@
 """The real agent over every link: enrolled through SSH, read and changed over SSH (socket or bridge) and over LAN."""
 
+# ruff: noqa: F811 - fixtures are imported by name
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
-import msgspec
 import pytest
 
-from fieldops.bundles.manifest import Manifest
 from fieldops.deadline import Deadline
 from fieldops.edges import keys, ssh
 from fieldops.edges.agent_api import AgentDevice
-from fieldops.edges.lan import lan_device
-from fieldops.edges.over_ssh import ssh_device
-from fieldops.edges.tuf_signer import ReleaseRepo
-from fieldops.edges.usb import FolderSource
 from fieldops.errors import FieldopsError, LinkFault, NotAuthorised, Unreachable, UsageFault
 from fieldops.fleet import Address, DeviceEntry, DeviceId, SshAddress
 from fieldops.operations.enrol import enrol
-from fieldops.policy import Person, PolicyDocument, encode_policy
 from fieldops.ports import Device, Grant, Progress, TrustedBundle
 from fieldops.steps import Revert, Stage, Step
-from fieldops.wire import Challenge, StepRecord
-from fieldops.wiring import Laptop, data_dir
+from fieldops.wire import Challenge, JournalPage, StepRecord
+from fieldops.wiring import Laptop
+from tests.links.bench import Bench, bench, enrolled, near, over_ssh  # noqa: F401 - fixtures
 from tests.links.conftest import HAS_SSHD, Cable, SshServer, asyncssh_server, openssh_server, soon
 
-STAGE = "stable"
-
-
-@dataclass
-class Bench:
-    """A laptop, a stick and one device with its agent."""
-
-    laptop: Laptop
-    folder: Path
-    agent_program: list[str]
-    runtime: Path
-    lan_port: int
-    device: DeviceId
-    pins: dict[str, str] = field(default_factory=dict)
-
-    def entry(self, server: SshServer, *, lan_port: int | None = None) -> DeviceEntry:
-        return replace(server.entry, lan=Address("127.0.0.1", lan_port or self.lan_port))
-
-    def over_lan(self, entry: DeviceEntry, *, signer: keys.Ed25519Signer | None = None, pin: str | None = None) -> AgentDevice:
-        own = signer or self.laptop.signer
-        key = self.folder / f"{own.id}.key"
-        key.write_bytes(own.private_pem())
-        certificate = keys.self_signed_certificate(own, f"laptop-{own.id}.fieldops.internal")
-        return lan_device(entry, pin or self.pins[self.device], certificate, key, soon())
-
-    def bundle(self, version: str) -> TrustedBundle:
-        return self.laptop.trust.fetch(FolderSource(self.folder / "stick" / "FIELDOPS"), f"digits@{version}", soon(60))
-
-
-def _release(folder: Path, fingerprint: str, laptop: Laptop) -> ReleaseRepo:
-    repo = ReleaseRepo.init(folder / "repo", folder / "release-keys", laptop.clock)
-    digits = data_dir("sample_fleet") / "digits"
-    policy = PolicyDocument(v=1, roles={"technician": ["*"]}, people={fingerprint: Person(role="technician")})
-    repo.add_policy_target("policy/golden/digits/set.npz", (digits / "golden.npz").read_bytes())
-    repo.add_policy_target("policy/rules/current/policy.json", encode_policy(policy))
-    for version in ("1.0.0", "1.1.0", "1.2.0"):
-        manifest = msgspec.json.decode((digits / version / "spec.json").read_bytes(), type=Manifest)
-        # `release add` would measure each tier; this bench does not judge them
-        tiers = [msgspec.structs.replace(tier, accuracy=0.9, p50_ms=1.0) for tier in manifest.tiers]
-        repo.add_bundle(STAGE, digits / version, msgspec.structs.replace(manifest, tiers=tiers))
-    for role in ("policy", STAGE):
-        repo.sign(role)
-    repo.publish()
-    repo.export_stick(folder / "stick")
-    return repo
-
-
-@pytest.fixture(scope="module")
-def bench(tmp_path_factory: pytest.TempPathFactory, identity: Path, short_folder: Path) -> Iterator[Bench]:
-    folder = tmp_path_factory.mktemp("bench")
-    home = folder / "home"
-    home.mkdir()
-    (home / "config.toml").write_text(f'[person]\nkey = "{identity}"\n')
-    laptop = Laptop.open(home)
-    repo = _release(folder, keys.ssh_fingerprint(identity.with_name("id.pub").read_text()), laptop)
-    laptop.trust.pin(repo.root(1), None)
-    laptop.trust.refresh(FolderSource(folder / "stick" / "FIELDOPS"), soon(60))
-
-    runtime, agent_home = short_folder / "agent", folder / "agent"
-    agent_home.mkdir()
-    (agent_home / "agent.toml").write_text(
-        f'class = "test-board"\n[lan]\nlisten = "127.0.0.1:0"\n[runtime]\nfolder = "{runtime}"\n'
-    )
-    program = [sys.executable, "-m", "fieldops.agent"]
-    process = subprocess.Popen(
-        [*program, "serve", "--home", agent_home, "--until-eof"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )
-    try:
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        assert line, "the agent did not start; its own tests say why"
-        ready = json.loads(line)
-        yield Bench(laptop, folder, program, runtime, ready["lan_port"], DeviceId(ready["device"]))
-    finally:
-        laptop.close()
-        assert process.stdin is not None
-        process.stdin.close()
-        process.wait(15)
-        assert process.stdout is not None
-        process.stdout.close()
-
-
-@pytest.fixture(scope="module")
-def near(bench: Bench, tmp_path_factory: pytest.TempPathFactory, identity: Path) -> Iterator[SshServer]:
-    """The sample fleet's SSH server in front of the agent."""
-    environment = {"FIELDOPS_AGENT_RUNTIME": str(bench.runtime)}
-    with asyncssh_server(tmp_path_factory.mktemp("near"), identity, str(bench.runtime / "agent.sock"), environment) as server:
-        home = bench.laptop.home
-        assert server.entry.ssh is not None
-        public = (server.folder / "host_key.pub").read_text()
-        (home / "known_hosts").write_text(f"[127.0.0.1]:{server.entry.ssh.port} {public}")
-        (home / "fleet.toml").write_text(
-            f'# mine\n[[device]]\nname = "one"\nssh = "technician@127.0.0.1:{server.entry.ssh.port}"\n'
-            f'lan = "127.0.0.1:{bench.lan_port}"\n'
-        )
-        yield server
-
-
-def _ssh(server: SshServer, entry: DeviceEntry | None = None) -> AgentDevice:
-    device = ssh_device(entry or server.entry, known_hosts=server.known_hosts, identities=[server.identity], deadline=soon())
-    assert isinstance(device, AgentDevice)
-    return device
-
-
-@pytest.fixture(scope="module")
-def enrolled(bench: Bench, near: SshServer) -> Bench:
-    """After this the agent knows the laptop, and the laptop the agent."""
-    laptop = bench.laptop
-    device = _ssh(near)
-    try:
-        hello = enrol(
-            laptop.gate(), device, laptop.inventory_file, laptop.trust, laptop.certificate, bench.pins.__setitem__, soon(60)
-        )
-    finally:
-        device.close()
-    assert hello.enrolled
-    return bench
-
+pytestmark = pytest.mark.usefixtures("no_thread_left")
 
 # --- before ----------------------------------------------------------------------------------------------------------------
 
 
 def test_a_laptop_that_is_not_enrolled_may_look_over_ssh_and_is_refused_on_lan(bench: Bench, near: SshServer) -> None:
-    device = _ssh(near)
+    device = over_ssh(near)
     try:
         hello = device.hello(soon())
         assert (hello.device, hello.enrolled, hello.device_class) == (bench.device, False, "test-board")
@@ -170,7 +44,7 @@ def test_a_laptop_that_is_not_enrolled_may_look_over_ssh_and_is_refused_on_lan(b
 
 
 def test_a_change_before_enrolment_is_refused_and_nothing_is_written_there(bench: Bench, near: SshServer) -> None:
-    device = _ssh(near)
+    device = over_ssh(near)
     try:
         with pytest.raises(FieldopsError) as caught:
             bench.laptop.gate().perform(device, Revert(model="digits"), soon())
@@ -198,7 +72,7 @@ def test_enrolment_leaves_pin_id_policy_and_a_record(enrolled: Bench, near: SshS
         ("SetDeviceId", "intent"),
         ("SetDeviceId", "outcome"),
     ]
-    device = _ssh(near)
+    device = over_ssh(near)
     try:
         trust = device.trust(soon())
         assert trust.laptops == [laptop.signer.laptop]
@@ -210,7 +84,7 @@ def test_enrolment_leaves_pin_id_policy_and_a_record(enrolled: Bench, near: SshS
 
 def test_enrolling_again_does_no_harm(enrolled: Bench, near: SshServer) -> None:
     laptop = enrolled.laptop
-    device = _ssh(near)
+    device = over_ssh(near)
     try:
         again = enrol(
             laptop.gate(), device, laptop.inventory_file, laptop.trust, laptop.certificate, enrolled.pins.__setitem__, soon(60)
@@ -225,7 +99,7 @@ def test_without_a_root_there_is_nothing_to_enrol_with(bench: Bench, near: SshSe
     with Laptop.open(tmp_path / "empty") as empty:
         (tmp_path / "empty").mkdir()
         (tmp_path / "empty" / "fleet.toml").write_text((bench.laptop.home / "fleet.toml").read_text())
-        device = _ssh(near)
+        device = over_ssh(near)
         try:
             with pytest.raises(UsageFault) as caught:
                 enrol(
@@ -278,7 +152,7 @@ def test_over_lan(enrolled: Bench, near: SshServer) -> None:
         ),
     ],
 )
-def test_over_ssh(kind: str, enrolled: Bench, tmp_path: Path, identity: Path) -> None:
+def test_overover_ssh(kind: str, enrolled: Bench, tmp_path: Path, identity: Path) -> None:
     program = tmp_path / "fieldops-agent"
     program.write_text(f'#!/bin/sh\nexec {" ".join(enrolled.agent_program)} "$@"\n')
     program.chmod(0o755)
@@ -289,7 +163,7 @@ def test_over_ssh(kind: str, enrolled: Bench, tmp_path: Path, identity: Path) ->
             server = stack.enter_context(openssh_server(tmp_path, identity, environment, *more))
         else:
             server = stack.enter_context(asyncssh_server(tmp_path, identity, str(enrolled.runtime / "agent.sock"), environment))
-        device = _ssh(server)
+        device = over_ssh(server)
         try:
             assert device.link == "ssh"
             _reads_all(device, enrolled)
@@ -321,7 +195,7 @@ def test_another_device_behind_the_right_address(enrolled: Bench, near: SshServe
     with pytest.raises(LinkFault) as caught:  # the pin is the right one, the entry another device's
         enrolled.over_lan(replace(enrolled.entry(near), id=DeviceId(other.id)))
     assert caught.value.reason == "wrong_device"
-    device = _ssh(near, replace(near.entry, id=DeviceId(other.id)))
+    device = over_ssh(near, replace(near.entry, id=DeviceId(other.id)))
     try:
         with pytest.raises(LinkFault) as caught:
             device.hello(soon())
@@ -358,7 +232,7 @@ def test_a_change_survives_a_cable_that_is_pulled_at_every_phase(
             near.known_hosts, lines=tuple(replace(line, patterns=f"[127.0.0.1]:{cable.port}") for line in near.known_hosts.lines)
         ),
     )
-    device = enrolled.over_lan(enrolled.entry(known, lan_port=cable.port)) if link == "lan" else _ssh(known)
+    device = enrolled.over_lan(enrolled.entry(known, lan_port=cable.port)) if link == "lan" else over_ssh(known)
     seen: list[str] = []
 
     def progress(what: Progress) -> None:
@@ -381,7 +255,7 @@ def test_a_change_survives_a_cable_that_is_pulled_at_every_phase(
     assert cable.pulled > len(seen)
     last = [(entry.act, entry.phase) for entry, _ in laptop.journal.read()][-2:]
     assert last == [("Stage", "intent"), ("Stage", "outcome")]  # one step for the log, however often the link was lost
-    direct = _ssh(near)
+    direct = over_ssh(near)
     try:
         slots = {slot.model: slot for slot in direct.models(soon()).slots}
         assert version in [info.version for info in slots["digits"].versions]
@@ -403,6 +277,9 @@ class _Pulled:
     @property
     def link(self) -> str:
         return self.device.link
+
+    def journal(self, after: int, deadline: Deadline) -> JournalPage:
+        return self.device.journal(after, deadline)
 
     def apply(self, grant: Grant, step: Step, deadline: Deadline, **means: Any) -> StepRecord:
         return self.device.apply(_PullingGrant(grant, self.cable), step, deadline, **means)

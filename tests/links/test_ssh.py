@@ -27,6 +27,8 @@ from fieldops.errors import (
 from fieldops.fleet import DeviceEntry, SshAddress
 from tests.links.conftest import SshServer, soon
 
+pytestmark = pytest.mark.usefixtures("no_thread_left")
+
 
 def connected(server: SshServer, deadline: Deadline | None = None) -> ssh.SshLink:
     return ssh.connect(server.entry, known_hosts=server.known_hosts, identities=[server.identity], deadline=deadline or soon())
@@ -47,11 +49,13 @@ def test_a_command_gives_status_output_and_complaints(server: SshServer) -> None
         link.close()
 
 
-def test_stderr_in_front_of_stdout_does_not_block(server: SshServer) -> None:
+def test_fifty_megabytes_of_stderr_in_front_of_stdout_do_not_block(server: SshServer) -> None:
     link = connected(server)
     try:
+        done = link.run("head -c 50000000 /dev/zero >&2; printf x", soon(60))
+        assert (done.rc, done.out, len(done.err), done.truncated) == (0, b"x", ssh.OUTPUT_LIMIT, True)
         done = link.run("head -c 5000000 /dev/zero >&2; printf x", soon())
-        assert (done.out, len(done.err)) == (b"x", 5_000_000)
+        assert (done.out, len(done.err), done.truncated) == (b"x", 5_000_000, False)
     finally:
         link.close()
 

@@ -19,6 +19,8 @@ from fieldops.fleet import DeviceEntry, SshAddress
 from fieldops.ports import Progress
 from tests.links.conftest import Cable, SshServer, linked, soon
 
+pytestmark = pytest.mark.usefixtures("no_thread_left")
+
 MEBI = 1 << 20
 
 

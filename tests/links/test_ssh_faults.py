@@ -7,7 +7,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +22,10 @@ from fieldops.edges import keys, ssh
 from fieldops.edges.known_hosts import KnownHosts
 from fieldops.errors import Cancelled, FieldopsError, HostKeyChanged, HostKeyUnknown, LinkLost, Unreachable
 from fieldops.fleet import DeviceEntry, SshAddress
+from fieldops.ports import Progress
 from tests.links.conftest import SshServer, soon
+
+pytestmark = pytest.mark.usefixtures("no_thread_left")
 
 STALLS = ("banner", "kex", "auth", "open")
 
@@ -132,7 +135,8 @@ def test_a_server_that_stops_answering_fails_in_the_callers_time_and_names_the_p
         with pytest.raises(Unreachable) as caught:
             _go(bad, identity, soon(1.0))
         assert caught.value.phase == phase
-        assert caught.value.device == "bad"
+        assert (caught.value.device, caught.value.exit_code) == ("bad", 5)
+        assert caught.value.next_step
         assert time.monotonic() - began < 4
 
 
@@ -187,47 +191,65 @@ def _signal(processes: list[int], number: signal.Signals) -> None:
             os.kill(pid, number)
 
 
-def test_a_peer_that_hangs_is_noticed_within_ten_seconds_by_all_who_wait(server: SshServer, runtime: Path) -> None:
+def test_a_peer_that_hangs_is_noticed_within_ten_seconds_by_all_who_wait(
+    server: SshServer, runtime: Path, tmp_path: Path
+) -> None:
     """The kernel of a stopped process goes on acknowledging, so no TCP timer ever helps."""
     link = ssh.connect(server.entry, known_hosts=server.known_hosts, identities=[server.identity], deadline=soon())
     client = link.http(str(runtime / "agent.sock"), deadline=soon())
     assert client.get("/hello").status_code == 200
+    for name in ("up", "down"):
+        (tmp_path / name).write_bytes(bytes(16 << 20))
     ended: dict[str, tuple[float, BaseException]] = {}
     began = 0.0
+    threads: list[threading.Thread] = []
 
-    def waits(name: str, work: object) -> threading.Thread:
+    def waits(name: str, work: Callable[[], object]) -> None:
         def run() -> None:
             try:
-                work()  # type: ignore[operator]
+                work()
             except (FieldopsError, httpx.HTTPError) as error:
                 ended[name] = (time.monotonic() - began, error)
 
-        thread = threading.Thread(target=run)
-        thread.start()
-        return thread
+        threads.append(threading.Thread(target=run))
+        threads[-1].start()
 
     def body() -> Iterator[bytes]:
         while True:
             yield b"x" * 65536
 
-    # the server's own process and, for sshd, the two that serve the connection
-    stopped = [server.process.pid] if server.kind == "asyncssh" else server.children()
-    threads = [waits("run", lambda: link.run("sleep 30", soon(60)))]
+    under_way, stopped = [threading.Event(), threading.Event()], threading.Event()
+
+    def holding(event: threading.Event) -> Callable[[Progress], None]:
+        """A copy that waits in its middle until the peer hangs."""
+
+        def tell(_: Progress) -> None:
+            event.set()
+            stopped.wait()
+
+        return tell
+
+    waits("upload", lambda: link.upload(tmp_path / "up", str(tmp_path / "far"), soon(60), holding(under_way[0])))
+    waits("download", lambda: link.download(str(tmp_path / "down"), tmp_path / "near", soon(60), holding(under_way[1])))
+    waits("run", lambda: link.run("sleep 30", soon(60)))
+    assert all(event.wait(10) for event in under_way)
     assert link.run(["true"], soon()).rc == 0  # the sleep was begun before this one ended
-    _signal(stopped, signal.SIGSTOP)
+    # the server's own process and, for sshd, the two that serve the connection
+    serving = [server.process.pid] if server.kind == "asyncssh" else server.children()
+    _signal(serving, signal.SIGSTOP)
     try:
         began = time.monotonic()
-        threads.append(waits("open", lambda: link.run(["true"], soon(60))))
-        threads.append(waits("upload", lambda: client.put("/count", content=body(), timeout=60)))
-        threads.append(waits("request", lambda: client.get("/hello", timeout=60)))
+        stopped.set()
+        waits("open", lambda: link.run(["true"], soon(60)))
+        waits("put", lambda: client.put("/count", content=body(), timeout=60))
+        waits("request", lambda: client.get("/hello", timeout=60))
         for thread in threads:
             thread.join(20)
     finally:
-        _signal(stopped, signal.SIGCONT)
-    assert sorted(ended) == ["open", "request", "run", "upload"]
+        _signal(serving, signal.SIGCONT)
+    assert sorted(ended) == ["download", "open", "put", "request", "run", "upload"]
     assert {name: round(after) for name, (after, _) in ended.items() if after > 10} == {}
-    assert isinstance(ended["run"][1], LinkLost)
-    assert isinstance(ended["open"][1], LinkLost)
+    assert {name for name, (_, error) in ended.items() if isinstance(error, LinkLost)} >= {"run", "open", "upload", "download"}
     assert not link.alive
     with pytest.raises(LinkLost):
         link.run(["true"], soon())

@@ -28,6 +28,8 @@ from fieldops.fleet import DeviceEntry, SshAddress
 from fieldops.ports import Question
 from tests.links.conftest import HAS_SSHD, SshServer, free_port, openssh_server, soon
 
+pytestmark = pytest.mark.usefixtures("no_thread_left")
+
 needs_sshd = [
     pytest.mark.needs_sshd,
     pytest.mark.skipif(not HAS_SSHD, reason="needs OpenSSH's server: apt-get install openssh-server"),

@@ -19,6 +19,8 @@ from fieldops.edges import ssh
 from fieldops.errors import Cancelled, DeadlinePassed, NotAuthorised
 from tests.links.conftest import SshServer, asyncssh_server, linked, soon
 
+pytestmark = pytest.mark.usefixtures("no_thread_left")
+
 
 def alive(mark: str) -> list[int]:
     """Processes whose environment or command carries the mark."""

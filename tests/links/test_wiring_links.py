@@ -16,6 +16,8 @@ from fieldops.steps import Revert
 from fieldops.wiring import Laptop
 from tests.links.conftest import SshServer, soon
 
+pytestmark = pytest.mark.usefixtures("no_thread_left")
+
 
 @pytest.fixture
 def laptop(tmp_path: Path, server: SshServer) -> Iterator[Laptop]:

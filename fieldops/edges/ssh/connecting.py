@@ -85,6 +85,14 @@ def _address(entry: DeviceEntry) -> SshAddress:
 
 
 @dataclass(frozen=True, slots=True)
+class _Who:
+    """By what else than its address a host may be vouched for. See hostkeys.judge."""
+
+    labels: tuple[str, ...] = ()
+    ids: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class _Way:
     """device: its name, for messages."""
 
@@ -95,8 +103,11 @@ class _Way:
 
     def to(self, entry: DeviceEntry, deadline: Deadline) -> SshLink:
         address, hop = self._hop(entry)
-        labels = tuple(label for label in (entry.id, entry.name) if label)
-        return self._linked(hop, _names(address, hop), labels, deadline, self.terms.vouching, self._under(hop, deadline))
+        who = _Who(
+            labels=tuple(label for label in (entry.id, entry.name) if label),
+            ids=tuple(one for one in (entry.id, entry.formerly) if one),
+        )
+        return self._linked(hop, _names(address, hop), who, deadline, self.terms.vouching, self._under(hop, deadline))
 
     def key_of(self, entry: DeviceEntry, deadline: Deadline) -> tuple[str, bytes]:
         _, hop = self._hop(entry)
@@ -133,7 +144,7 @@ class _Way:
             if under is None:  # the first of a list may have jumps of its own; the others are reached through it
                 under = self._under(jump, deadline, depth + 1)
             try:
-                under = self._linked(jump, ((jump.known_as, jump.known_port),), (), deadline, strict, under)
+                under = self._linked(jump, ((jump.known_as, jump.known_port),), _Who(), deadline, strict, under)
             except FieldopsError as error:
                 error.message = f"jump host {_where(jump)}: {error.message}"
                 raise
@@ -142,7 +153,7 @@ class _Way:
         return under
 
     def _linked(
-        self, hop: Hop, names: Names, labels: Sequence[str], deadline: Deadline, vouching: Vouching, under: SshLink | None
+        self, hop: Hop, names: Names, who: _Who, deadline: Deadline, vouching: Vouching, under: SshLink | None
     ) -> SshLink:
         """Closes what it was given and what it made when it fails."""
         with contextlib.ExitStack() as stack:
@@ -157,7 +168,7 @@ class _Way:
             stack.callback(transport.close)
             shown = transport.get_remote_server_key()
             key = (shown.get_name(), shown.asbytes())
-            judged = judge(*key, names, known, vouching, labels=labels, device=self.device)
+            judged = judge(*key, names, known, vouching, labels=who.labels, ids=who.ids, device=self.device)
             log_in(
                 transport,
                 hop.user,

@@ -68,6 +68,7 @@ def shaken(sock: Heard, where: str, known_types: tuple[str, ...], deadline: Dead
             pass
         _check(transport, where, device)
     except BaseException:
+        packetizer.complete_handshake()  # ends its timer, a thread that would outlive the caller's patience
         transport.close()
         sock.close()
         raise

@@ -1,8 +1,9 @@
 """Is it the right host? Judged before anything of ours is sent.
 
-A host is vouched for by known_hosts, by the signed policy, or by a fingerprint the person had from elsewhere. The policy's word
-stands above known_hosts: a key that it does not list for a host it lists is a changed one. Where nothing vouches, the policy may
-allow trust on first use; else the person may look, and no more.
+A host is vouched for by known_hosts, by the signed policy, by the id under which the inventory knows the device (at whatever
+address, and whoever had that address before), or by a fingerprint the person had from elsewhere. The policy's word stands above
+these: a key that it does not list for a host it lists is a changed one. Where nothing vouches, the policy may allow trust on
+first use; else the person may look, and no more.
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ from typing import Literal
 from fieldops.edges.keys import ssh_fingerprint
 from fieldops.edges.known_hosts import KnownHosts, Verdict, written
 from fieldops.errors import HostKeyChanged, HostKeyUnknown, LinkFault
+from fieldops.fleet import key_id
 
 Names = tuple[tuple[str, int], ...]  # (host, port) as known_hosts may name it; the first is what ssh would look for
 
-By = Literal["known_hosts", "policy", "expected", "first_use", ""]
+By = Literal["known_hosts", "policy", "device_id", "expected", "first_use", ""]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +63,17 @@ def verdict_on(known: KnownHosts, names: Names, blob: bytes) -> Verdict:
 
 
 def judge(
-    key_type: str, blob: bytes, names: Names, known: KnownHosts, vouching: Vouching, *, labels: Sequence[str], device: str
+    key_type: str,
+    blob: bytes,
+    names: Names,
+    known: KnownHosts,
+    vouching: Vouching,
+    *,
+    labels: Sequence[str],
+    device: str,
+    ids: Sequence[str] = (),
 ) -> Judged:
-    """labels: the device's id and name. Raises HostKeyChanged, LinkFault (host_key_revoked), HostKeyUnknown (no looking)."""
+    """labels: the device's id and name. ids: it has or had, of which one may be its host key's. Raises HostKeyChanged, LinkFault (host_key_revoked), HostKeyUnknown (no looking)."""
     where, got = written(*names[0]), ssh_fingerprint(blob)
     verdict = verdict_on(known, names, blob)
     if verdict.kind == "revoked":
@@ -74,7 +84,8 @@ def judge(
             device=device,
         )
     signed = vouching.signed_for(labels, names)
-    if verdict.kind == "changed":
+    own = key_id(blob) in ids
+    if verdict.kind == "changed" and not own:
         on_file = ", ".join(f"{ssh_fingerprint(one)} ({kind})" for kind, one in verdict.known)
         raise _changed(where, got, key_type, on_file, device)
     if signed and got not in signed:
@@ -86,7 +97,7 @@ def judge(
             fingerprint=got,
             device=device,
         )
-    by = _voucher(verdict, signed=bool(signed), vouching=vouching)
+    by = _voucher(verdict, signed=bool(signed), own=own, vouching=vouching)
     if by:
         return Judged(by)
     unknown = _unknown(where, got, key_type, verdict, device)
@@ -95,11 +106,13 @@ def judge(
     return Judged("", unknown)
 
 
-def _voucher(verdict: Verdict, *, signed: bool, vouching: Vouching) -> By:
+def _voucher(verdict: Verdict, *, signed: bool, own: bool, vouching: Vouching) -> By:
     if verdict.kind == "ok":
         return "known_hosts"
     if signed:
         return "policy"
+    if own:
+        return "device_id"
     if vouching.expected is not None:
         return "expected"
     return "first_use" if vouching.first_use else ""
