@@ -19,7 +19,7 @@ from fieldops.cli.options import DryRun, Json, Reason, Ticket, Timeout, Yes
 if TYPE_CHECKING:
     from fieldops.operations.gate import Words
 
-Verb = Callable[..., int]
+Verb = Callable[..., int | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,31 +49,36 @@ def _options(
     """Only its signature is used."""
 
 
-def changes(seconds: float) -> Callable[[Verb], Verb]:
-    """seconds: how long the verb waits for a device, unless --timeout says otherwise."""
+def changes(seconds: float | None = None, *, asks: bool = True) -> Callable[[Verb], Callable[..., int | None]]:
+    """seconds: how long the verb waits for a device, unless --timeout says otherwise; None: it waits for none.
 
-    def decorate(verb: Verb) -> Verb:
+    asks: it asks before it does something, so there is a --yes.
+    """
+
+    def decorate(verb: Verb) -> Callable[..., int | None]:
         own = list(inspect.signature(verb, eval_str=True).parameters.values())[1:]
-        shared = [
-            each.replace(default=seconds) if each.name == "timeout" else each
-            for each in inspect.signature(_options, eval_str=True).parameters.values()
+        shared = inspect.signature(_options, eval_str=True).parameters
+        parameters = [
+            inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context),
+            *own,
+            *(each for name, each in shared.items() if name != "timeout" and (asks or name != "yes")),
+            *([shared["timeout"].replace(default=seconds)] if seconds is not None else ()),
         ]
-        context = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
 
         def command(
             context: typer.Context,
+            *,
             dry_run: bool,
-            yes: bool,
             reason: str,
             ticket: str,
             json: bool,
-            timeout: float,
-            **own: Any,
-        ) -> int:
+            yes: bool = False,
+            timeout: float = 30.0,
+            **given: Any,
+        ) -> int | None:
             call = Call.of(context, json=json, timeout=timeout)
-            return verb(Asked(call, yes, dry_run, reason, ticket), **own)
+            return verb(Asked(call, yes, dry_run, reason, ticket), **given)
 
-        parameters = [context, *own, *shared]
         command.__name__, command.__doc__ = verb.__name__, verb.__doc__
         command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         command.__annotations__ = {each.name: each.annotation for each in parameters}

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
 import typer
 from msgspec import Struct
@@ -117,6 +117,13 @@ class Call:
             futures = [pool.submit(work, entry) for entry in entries]
             self._await(futures)
         return [_outcome(entry, future) for entry, future in zip(entries, futures, strict=True)]
+
+    def about(self, entry: DeviceEntry, work: Callable[[], T]) -> T:
+        """Work on one device without a connection, stoppable by Ctrl+C; its error says which device."""
+        (outcome,) = self.for_each([entry], lambda _: work())
+        if outcome.error is not None:
+            raise outcome.error
+        return cast("T", outcome.value)
 
     def run(self, work: Callable[[], T]) -> T:
         """Work that is not about the inventory's devices, stoppable by Ctrl+C as well."""

@@ -12,12 +12,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 from fieldops.deadline import Deadline
-from fieldops.errors import FieldopsError
-from fieldops.fleet import NAME_PATTERN, Address, DeviceEntry, Hint
+from fieldops.errors import FieldopsError, LinkFault, UsageFault
+from fieldops.fleet import NAME_PATTERN, Address, DeviceEntry, Hint, parse_address
 from fieldops.wire import Hello
 
 SIDE_BY_SIDE = 16  # silent hosts cost a whole time limit each
 HELLO_S = 5.0
+LISTEN_S = 3.0  # announcements come within a second or two; silence must not cost the visit
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,27 @@ class Found:
     hello: Hello | None
     error: FieldopsError | None
     known: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """deaf: why this laptop could not listen for announcements; None: it could, or was not to."""
+
+    found: tuple[Found, ...]
+    deaf: LinkFault | None = None
+
+
+def addressed(texts: Iterable[str]) -> list[Hint]:
+    """LAN addresses that a person names. Raises UsageFault."""
+    hints = []
+    for text in texts:
+        try:
+            hints.append(Hint(name=text, lan=parse_address(text)))
+        except ValueError as error:
+            raise UsageFault(
+                f"{text!r} is not {error}", reason="usage", next_step="write an address as 192.0.2.7:8443"
+            ) from error
+    return hints
 
 
 def discover(

@@ -93,6 +93,14 @@ def judge(entry: DeviceEntry, offered: OfferedKey, *, expected: str | None, repl
         )
 
 
+def in_words(entry: DeviceEntry, offered: OfferedKey) -> str:
+    """What accepting it comes to; "": it is known already."""
+    if offered.verdict == "ok":
+        return ""
+    instead = f" in place of {', '.join(offered.known)}" if offered.verdict == "changed" else ""
+    return f"trust {offered.key_type} {offered.fingerprint} of {entry.ssh}{instead}"
+
+
 def accept(gate: Gate, inventory: InventoryFile, entry: DeviceEntry, offered: OfferedKey, *, words: Words = Words()) -> None:
     """Write it to known_hosts, through the gate. Raises StorageFault."""
     if entry.ssh is None:

@@ -8,7 +8,7 @@ from fieldops.errors import UsageFault
 from fieldops.fleet import NAME_PATTERN, DeviceEntry, parse_address, parse_ssh_address, toml_table
 from fieldops.operations.gate import Gate, Words
 from fieldops.ports import InventoryFile
-from fieldops.steps import AddDevice
+from fieldops.steps import AddDevice, Change, RemoveDevice
 
 
 def entry_of(
@@ -35,12 +35,27 @@ def entry_of(
     )
 
 
-def add(gate: Gate, inventory_file: InventoryFile, entry: DeviceEntry, *, words: Words = Words()) -> None:
-    """Raises UsageFault (known_device), StorageFault."""
+def adding(inventory_file: InventoryFile, entry: DeviceEntry) -> AddDevice:
+    """The change that adds it. Raises UsageFault (known_device)."""
     if any(known.name == entry.name for known in inventory_file.read().devices):
         raise UsageFault(
             f"{entry.name} is in the inventory already",
             reason="known_device",
             next_step="choose another name, or edit fleet.toml",
         )
-    gate.change(inventory_file, AddDevice(table=toml_table(entry), name=entry.name), words=words)
+    return AddDevice(table=toml_table(entry), name=entry.name)
+
+
+def removing(entry: DeviceEntry) -> RemoveDevice:
+    """The change that takes it out. The device itself stays as it is."""
+    return RemoveDevice(name=entry.name)
+
+
+def change(gate: Gate, inventory_file: InventoryFile, made: Change, *, words: Words = Words(), device: str = "") -> None:
+    """device: its id, where it is known. Raises StorageFault."""
+    gate.change(inventory_file, made, words=words, device=device)
+
+
+def add(gate: Gate, inventory_file: InventoryFile, entry: DeviceEntry, *, words: Words = Words()) -> None:
+    """Raises UsageFault (known_device), StorageFault."""
+    change(gate, inventory_file, adding(inventory_file, entry), words=words)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fieldops.deadline import Deadline
-from fieldops.errors import LinkFault
 from fieldops.tui.laptop_base import Base
 from fieldops.tui.site import Enrolment
 
@@ -29,8 +28,12 @@ class Meetings(Base):
         with self._connect(entry, deadline) as device:
             device.hello(deadline)
 
-    def host_key(self, entry: DeviceEntry, deadline: Deadline) -> OfferedKey:
-        return self._laptop.links.host_key(entry, deadline)
+    def host_key(self, entry: DeviceEntry, expected: str | None, deadline: Deadline) -> OfferedKey:
+        from fieldops.operations import hostkeys
+
+        offered = self._laptop.links.host_key(entry, deadline)
+        hostkeys.judge(entry, offered, expected=expected, replace=expected is None)
+        return offered
 
     def trust_host_key(self, entry: DeviceEntry, offered: OfferedKey, words: Words) -> None:
         from fieldops.operations import hostkeys
@@ -38,13 +41,7 @@ class Meetings(Base):
         hostkeys.accept(self._laptop.gate(), self._laptop.inventory_file, entry, offered, words=words)
 
     def discover(self, deadline: Deadline) -> tuple[Found, ...]:
-        links, hints = self._laptop.links, []
-        try:
-            hints += links.heard(deadline.within(LISTEN_S))
-        except LinkFault:  # a laptop without any network has a cable and its list
-            deadline.check("discovery")
-        hints += links.neighbours(deadline.within(LISTEN_S))
-        return links.discover(hints, deadline)
+        return self._laptop.links.survey((), deadline).found
 
     def add_device(self, typed: Mapping[str, str], words: Words) -> DeviceEntry:
         from fieldops.operations import inventory
@@ -54,12 +51,10 @@ class Meetings(Base):
         return entry
 
     def enrol_steps(self, deadline: Deadline) -> list[str]:
-        from fieldops.operations import enrol
-        from fieldops.steps import describe
+        from fieldops.operations.intake import Intake
 
         deadline.check("the plan")
-        laptop = self._laptop
-        return [describe(step) for step in enrol.plan(laptop.gate(), laptop.trust, laptop.certificate)]
+        return self._laptop.enrolment.steps(Intake())
 
     def enrol(
         self,
@@ -72,11 +67,9 @@ class Meetings(Base):
         *,
         adopt: bool,
     ) -> Enrolment:
-        enrolment = self._laptop.enrolment
+        from fieldops.operations.intake import Intake
+
+        wanted = Intake(label=label, kit=Path(kit).expanduser() if kit else None, adopt=adopt)
         with self._standing_by(entry, deadline):
-            if not kit:
-                hello = enrolment.enrol(entry, deadline, words, label=label, adopt=adopt, progress=progress)
-                return Enrolment(hello.device)
-            folder = Path(kit).expanduser().absolute()
-            made = enrolment.install(entry, folder, deadline, words, label=label, adopt=adopt, progress=progress)
-            return Enrolment(made.hello.device, made.proof, made.unproved)
+            made = self._laptop.enrolment.take_on(entry, wanted, deadline, words, progress=progress)
+        return Enrolment(made.id, made.proof, made.unproved)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from fieldops.edges.kit import KitFolder
     from fieldops.fleet import DeviceEntry
     from fieldops.operations.gate import Words
+    from fieldops.operations.intake import Intake, TakenOn
     from fieldops.ports import Device, OnProgress
     from fieldops.wire import Hello, StepRecord
 
@@ -75,6 +76,38 @@ class Enrolment:
             return Installed(hello, device.proof, device.unproved)
         finally:
             device.close()
+
+    def steps(self, wanted: Intake) -> list[str]:
+        """What is going to happen, in words. Raises UsageFault for a kit or a root that is not there."""
+        from fieldops.edges.kit import read
+        from fieldops.operations import enrol, intake
+
+        desk = self.desk
+        kit = read(wanted.kit.absolute()).kit if wanted.kit is not None else None
+        return intake.in_words(wanted, kit, enrol.plan(desk.gate(), desk.trust, desk.certificate, label=wanted.label))
+
+    def take_on(
+        self, entry: DeviceEntry, wanted: Intake, deadline: Deadline, words: Words, *, progress: OnProgress | None = None
+    ) -> TakenOn:
+        from fieldops.operations.intake import TakenOn
+
+        if wanted.expected:
+            self.links.trust_expected(entry, wanted.expected, deadline, words)
+        if wanted.kit is None:
+            hello = self.enrol(entry, deadline, words, label=wanted.label, adopt=wanted.adopt, progress=progress)
+            return TakenOn(hello.device)
+        made = self.install(
+            entry,
+            wanted.kit.absolute(),
+            deadline,
+            words,
+            label=wanted.label,
+            lan=wanted.lan,
+            foreign=wanted.foreign,
+            adopt=wanted.adopt,
+            progress=progress,
+        )
+        return TakenOn(made.hello.device, made.proof, made.unproved)
 
     def remove_agent(
         self, entry: DeviceEntry, deadline: Deadline, words: Words, *, progress: OnProgress | None = None

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from fieldops.edges.ssh import Keys, SshLink, Terms
     from fieldops.edges.ssh_config import SshConfig
     from fieldops.fleet import DeviceEntry, Hint
-    from fieldops.operations.discover import Found
+    from fieldops.operations.discover import Found, Survey
     from fieldops.operations.gate import Words
     from fieldops.operations.hostkeys import OfferedKey
     from fieldops.ports import Device
@@ -220,6 +220,25 @@ class Links:
                 return device.hello(until)
 
         return discover(self.desk.inventory().devices, hints, hello, deadline)
+
+    def survey(self, hints: Iterable[Hint], deadline: Deadline, *, multicast: bool = True, cable: bool = True) -> Survey:
+        """`discover`, with what announces itself and who is at the other end of a cable. A laptop without any network has its list."""
+        from concurrent.futures import ThreadPoolExecutor
+
+        from fieldops.operations.discover import LISTEN_S, Survey
+
+        known = list(hints)
+        deaf: LinkFault | None = None
+        with ThreadPoolExecutor(2, thread_name_prefix="fieldops-survey") as pool:
+            heard = pool.submit(self.heard, deadline.within(LISTEN_S)) if multicast else None
+            neighbours = pool.submit(self.neighbours, deadline.within(LISTEN_S)) if cable else None
+        try:
+            known += heard.result() if heard is not None else ()
+        except LinkFault as error:
+            deadline.check("discovery")
+            deaf = error
+        known += neighbours.result() if neighbours is not None else ()
+        return Survey(self.discover(known, deadline), deaf)
 
     def heard(self, deadline: Deadline) -> list[Hint]:
         """What announces itself on the plant network (DNS-SD) until the deadline. Raises LinkFault without multicast."""
