@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from fieldops.operations.hostkeys import OfferedKey
     from fieldops.ports import OnProgress
 
-LISTEN_S = 3.0  # announcements come within a second or two; silence must not cost the visit
-
 
 class Meetings(Base):
     """Implements site.Meeting."""
