@@ -89,10 +89,13 @@ class Slot(Struct, frozen=True, kw_only=True):
 
     @property
     def answering(self) -> str | None:
-        """The version that should answer; None: the rule of the active version's manifest."""
+        """The version that should answer; None: the rule of the active version's manifest.
+
+        Where a person is needed, staging or checking another version changes nothing: only one that passed its checks does.
+        """
         if self.state == "trial":
             return self.candidate
-        if self.state == "needs_human":
+        if self.rest == "needs_human":
             return None
         return self.active
 
@@ -124,6 +127,8 @@ def advance(
             next_step=f"look at `fieldops models` and finish or revert what is under way for {slot.model}",
         )
     to = TABLE[(slot.state, event)] or slot.rest
+    if event == "failed" and slot.rest == "needs_human":
+        to = slot.rest  # nothing is mended by a version that failed
     if slot.hops >= MOST_TRANSITIONS and to not in RESTING:
         return replace(
             slot, state="needs_human", rest="needs_human", trial=None, reason="too_many_transitions", since=now, hops=0

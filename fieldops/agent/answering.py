@@ -85,6 +85,8 @@ class Answering:
         served = self._device.models.get(slot.model)
         if served is None or not served.ready:
             return ["its worker is not running"]
+        if served.version != slot.candidate:
+            return [f"{served.version} answers, not it"]
         found = self._device.registry.version(slot.model, slot.candidate or "")
         limit = found.manifest.objectives.error_rate if found and found.manifest else 0.0
         faults: list[str] = []

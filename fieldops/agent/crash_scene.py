@@ -13,7 +13,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,14 +30,14 @@ from fieldops.agent.identity import Identity
 from fieldops.agent.judged import Judge, Judgement, SignedTarget
 from fieldops.agent.models import Models
 from fieldops.agent.shelf import Shelf
-from fieldops.agent.transaction import WAITING, Transaction
+from fieldops.agent.transaction import Transaction
 from fieldops.agent.validation import Verdict
 from fieldops.agent.workers import Worker
 from fieldops.bundles.manifest import MANIFEST_FILE, FileEntry, Manifest, Objectives, Rule, Tier
 from fieldops.edges.disk import Written, make_folder, write_whole
 from fieldops.edges.registry import HeldStep, Installed, Registry
 from fieldops.edges.sensors import Sensors
-from fieldops.errors import DeviceCannot, FieldopsError
+from fieldops.errors import DeviceCannot
 from fieldops.fleet import Hardware
 from fieldops.slots import Slot, advance
 from fieldops.steps import Activate, Commit, Revert, Stage, Step, kind_of
@@ -46,10 +46,12 @@ from fieldops.wire import Check, StepRecord
 MODEL: Final = "selftest"
 OLD: Final = "1.0.0"
 NEW: Final = "1.1.0"
+OTHER: Final = "1.2.0"
 BOOT: Final = "this-boot"
 NEXT_BOOT: Final = "next-boot"
 STUB: Final = "a stub of a few kilobytes; loading it means checking its digests"
 _PAYLOAD_BYTES = 6000
+_LOOK_S = 0.02
 _UPLOAD_BYTES = 4096  # so that a blob comes in two pieces
 
 
@@ -118,6 +120,8 @@ def bundle(version: str, counter: int) -> Bundle:
 
 FORMER: Final = bundle(OLD, 1)
 LATER: Final = bundle(NEW, 2)
+FURTHER: Final = bundle(OTHER, 3)
+BUNDLES: Final = {each.version: each for each in (FORMER, LATER, FURTHER)}
 INSTALL: Final[tuple[Step, ...]] = (
     LATER.step,
     Activate(model=MODEL, version=NEW, trial_s=300, attempts=3),
@@ -128,16 +132,16 @@ REVERT: Final[tuple[Step, ...]] = (Revert(model=MODEL),)
 
 def stub_judge(job: dict[str, Any]) -> Judgement:
     """As the verifying child answers, for this bundle; a blob that is not what it should be is refused as there."""
-    files = LATER.files
+    made = BUNDLES[job["want"]["version"]]
     targets = [
-        SignedTarget(name=f"stable/{MODEL}/{NEW}/{name}", sha256=hashlib.sha256(data).hexdigest(), size=len(data))
-        for name, data in files.items()
+        SignedTarget(name=f"stable/{MODEL}/{made.version}/{name}", sha256=hashlib.sha256(data).hexdigest(), size=len(data))
+        for name, data in made.files.items()
     ]
     if job["op"] == "bundle":
         for target in targets:
             if hashlib.sha256((Path(job["blobs"]) / target.sha256).read_bytes()).hexdigest() != target.sha256:
                 raise DeviceCannot(f"{target.name} is damaged", reason="hash_mismatch", next_step="send it again")
-    return Judgement(ok=True, root_version=1, timestamp_version=1, targets=targets, manifest=LATER.text.decode("utf-8"))
+    return Judgement(ok=True, root_version=1, timestamp_version=1, targets=targets, manifest=made.text.decode("utf-8"))
 
 
 def damage(home: AgentHome, installed: Installed) -> str:
@@ -155,9 +159,13 @@ def damage(home: AgentHome, installed: Installed) -> str:
 
 
 class DigestAnswering(Answering):
-    """Where a model is loaded, its digests are checked; `serving` is the version whose check passed, None: the rule."""
+    """Where a model is loaded, its digests are checked; `serving` is the version whose check passed, None: the rule.
+
+    waits: for a revert to come in the middle of a validation.
+    """
 
     serving: str | None = None
+    waits = False
 
     def answer(self, slot: Slot) -> bool:
         installed = self._device.registry.version(slot.model, slot.answering) if slot.answering else None
@@ -172,7 +180,11 @@ class DigestAnswering(Answering):
         return [] if self.serving == slot.candidate else ["it is not what answers"]
 
     def validate(self, installed: Installed, *, way_back: bool = False, idle_w: float | None = None) -> Verdict:
-        del way_back, idle_w
+        del idle_w
+        while self.waits and not way_back:
+            if not self._hurry.wait(_LOOK_S):
+                continue
+            raise DeviceCannot("given up for a revert", reason="superseded", next_step="look, then decide")
         fault = damage(self._device.home, installed)
         check = Check(name="digest", ok=not fault, measured=fault or "as signed", limit="SHA-256 of the manifest")
         return Verdict(None, [check], None)
@@ -206,25 +218,25 @@ class Running:
         assert found is not None
         return found
 
-    def play(self, steps: Sequence[Step], payload: dict[str, bytes] | None = None) -> StepRecord | None:
+    def play(self, acts: Sequence[Act]) -> StepRecord | None:
         """As a laptop would, until one does not end well: its record; None when all did. Raises what the disk says."""
-        for record in self.device.registry.running():
-            gone = DeviceCannot("given up for a newer step", reason="superseded", next_step="run the command again")
-            self.transaction.give_up(record.step_id, gone).result()
-        for step in steps:
-            record = self._step(step, payload if payload is not None else LATER.by_digest)
-            if record.state != "done":
+        for act in acts:
+            record = act(self) if callable(act) else self.step(act)
+            if record is not None and record.state != "done":
                 return record
         return None
 
-    def _step(self, step: Step, payload: dict[str, bytes]) -> StepRecord:
-        step_id = f"selftest.0.{os.urandom(4).hex()}"
-        held = HeldStep(step=step, laptop="selftest", actor="local:selftest", envelope=b"")
-        record = StepRecord(step_id=step_id, kind=kind_of(step), state="running", started=self.device.now())
-        self.device.save(also=[lambda change: change.step(record, held)])
-        self.transaction.begin(step_id, step)
+    def give_up(self) -> None:
+        """As for a laptop that begins anew."""
+        for record in self.device.registry.running():
+            gone = DeviceCannot("given up for a newer step", reason="superseded", next_step="run the command again")
+            self.transaction.give_up(record.step_id, gone).result()
+
+    def step(self, step: Step) -> StepRecord:
+        step_id = self.begin(step)
         self.transaction.keep_house().result()
         if isinstance(step, Stage):
+            payload = BUNDLES[step.version].by_digest
             if self._now(step_id).phase == "metadata":
                 self.transaction.metadata_came(step_id, self.metadata()).result()
             for blob in self._now(step_id).wanted:
@@ -232,18 +244,23 @@ class Running:
                 self.transaction.blob_came(step_id).result()
         return self._now(step_id)
 
+    def begin(self, step: Step) -> str:
+        """Its id; nobody waits for its end."""
+        step_id = f"selftest.0.{os.urandom(4).hex()}"
+        held = HeldStep(step=step, laptop="selftest", actor="local:selftest", envelope=b"")
+        record = StepRecord(step_id=step_id, kind=kind_of(step), state="running", started=self.device.now())
+        self.device.save(also=[lambda change: change.step(record, held)])
+        self.transaction.begin(step_id, step)
+        return step_id
+
     def look(self) -> None:
         """As the agent does of itself, several times a second."""
         self.transaction.keep_house().result()
         for model, what in self.transaction.overdue():
-            if what == "reverting":
-                self.transaction.trial_over(model, "trial_deadline").result()
-
-    def answers(self) -> list[str]:
-        """What is wrong with the version that answers, while the agent runs."""
-        slot = self.slot()
-        right = {slot.answering, slot.target} if slot.state == "reverting" else {slot.answering}
-        return [] if self.answering.serving in right else [f"{self.answering.serving} answers while the slot is {slot.state}"]
+            alone = (
+                self.transaction.settle(model) if what == "probation" else self.transaction.trial_over(model, "trial_deadline")
+            )
+            alone.result()
 
     def metadata(self) -> dict[str, bytes]:
         return {"timestamp.json": b"{}", "1.snapshot.json": b"{}"}
@@ -304,109 +321,29 @@ def started(root: Path, boot_id: str, judge: Judge = stub_judge) -> Iterator[Run
         log.handlers, log.propagate = before
 
 
-def flash(root: Path) -> None:
-    """The home of a device on which OLD has settled."""
+def flash(root: Path, made: Bundle = FORMER, *, install: bool = True) -> None:
+    """Put a version on a device whose agent is not running, as the factory does; where not installed, it only lies there."""
     home = AgentHome(root)
     home.make()
     Identity.load_or_create(home.key)
     make_folder(home.golden(MODEL).parent)
     write_whole(home.golden(MODEL), b"the task's golden set")
     shelf = Shelf(home)
-    for sha256, data in FORMER.by_digest.items():
-        write_whole(shelf.path(sha256), data)
-    shelf.gather(FORMER.digest, [(name, hashlib.sha256(data).hexdigest()) for name, data in FORMER.files.items()])
+    for sha256, data in made.by_digest.items():
+        if not shelf.whole(sha256):
+            write_whole(shelf.path(sha256), data)
+    shelf.gather(made.digest, [(name, hashlib.sha256(data).hexdigest()) for name, data in made.files.items()])
     registry = Registry.open(home.registry)
     try:
         with registry.change() as change:
-            change.version(FORMER.installed())
-            slot = advance(Slot(model=MODEL, task=MODEL), "install", now=time.time(), reason="provisioned", version=OLD)
+            change.version(made.installed())
+            slot = registry.slot(MODEL) or Slot(model=MODEL, task=MODEL)
+            if install:
+                slot = advance(slot, "install", now=time.time(), reason="provisioned", version=made.version)
             change.slot(slot)
         show(home, registry, [slot])
     finally:
         registry.close()
 
 
-# --- the invariant ---------------------------------------------------------------------------------------------------------
-
-
-def faults(running: Running, *, entries: int, boot_id: str) -> list[str]:
-    """What is wrong with this device after its start; nothing when it is old-active or new-committed and can prove it.
-
-    entries: of the journal, that were on disk for certain.
-    """
-    found = [*_state_faults(running, boot_id), *_journal_faults(running.device.registry, entries), *running.bugs]
-    found += _link_faults(running.device.home, running.slot().active)
-    found += [damage(running.device.home, version) for version in running.device.registry.versions(MODEL)]
-    for record in running.device.registry.running():
-        if record.phase not in WAITING:
-            found.append(f"{record.kind} runs for ever ({record.phase})")
-    return [fault for fault in found if fault]
-
-
-def _state_faults(running: Running, boot_id: str) -> list[str]:
-    slot, found = running.slot(), list[str]()
-    if slot.active not in {OLD, NEW}:
-        found.append(f"active is {slot.active}")
-    if running.answering.serving is None or running.answering.serving != slot.answering:
-        found.append(f"{running.answering.serving} answers, {slot.answering} should")
-    resting = {OLD: {"settled", "staging", "staged", "reverted"}, NEW: {"committed", "settled", "staging", "staged"}}
-    allowed = resting.get(slot.active or "", set())
-    if boot_id == BOOT:  # the trial goes on with one start less
-        allowed |= {"trial"}
-    if slot.state not in allowed:
-        found.append(f"{slot.state} with {slot.active} active is neither old nor new")
-    return found
-
-
-def _link_faults(home: AgentHome, *allowed: str | None) -> list[str]:
-    """What a foreign runtime would find under `current/`: one of these versions, whole."""
-    place = home.current / MODEL
-    for version in (FORMER, LATER):
-        if place.is_symlink() and place.readlink().name == version.digest:
-            wrong = "" if version.version in allowed else f"current/ is at {version.version}"
-            return [fault for fault in (wrong, damage(home, version.installed())) if fault]
-    return [f"current/ is at {place.readlink() if place.is_symlink() else 'nothing'}"]
-
-
-def _journal_faults(registry: Registry, entries: int) -> list[str]:
-    """Every page reads, no entry is missing between two others, and none that was on disk is gone."""
-    there, newest = registry.journal(0, 1 << 30)
-    if [entry.seq for entry in there] != list(range(1, newest + 1)):
-        return ["the journal has gaps"]
-    if len(there) < entries:
-        return [f"the journal lost {entries - len(there)} entries"]
-    return registry.broken()
-
-
-def survey(root: Path, *, entries: int, boot_id: str, then: Sequence[Step], judge: Judge = stub_judge) -> tuple[str, list[str]]:
-    """Start on what a crash left: (old, new or trial; faults). then: what the laptop tries again, to its end."""
-    before = _link_faults(AgentHome(root), OLD, NEW)  # a foreign runtime may start before the agent does
-    try:
-        with started(root, boot_id, judge) as running:
-            found = before + faults(running, entries=entries, boot_id=boot_id)
-            slot = running.slot()
-            side = slot.state if slot.state == "trial" else "new" if slot.active == NEW else "old"
-            if then and not found:
-                found = _again(running, then)
-            return side, found
-    except FieldopsError as error:
-        return "none", [f"it does not start: {error.message}"]
-
-
-def _again(running: Running, then: Sequence[Step]) -> list[str]:
-    before = running.slot()
-    if isinstance(then[-1], Revert):
-        if before.active == OLD:  # it is back already
-            return []
-    elif before.active == NEW:
-        return []
-    elif before.state == "trial":
-        then = then[-1:]
-    ended = running.play(then)
-    if ended is not None:
-        return [f"the same again: {ended.kind} ended {ended.state}: {ended.message}"]
-    wanted = OLD if isinstance(then[-1], Revert) else NEW
-    after = running.slot()
-    if after.active != wanted or running.answering.serving != wanted:
-        return [f"the same again left {after.active}"]
-    return [*_link_faults(running.device.home, wanted), *running.bugs]
+Act = Step | Callable[[Running], StepRecord | None]  # what somebody does to a running device; None: nothing was asked of it

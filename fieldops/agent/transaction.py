@@ -29,7 +29,7 @@ from fieldops.agent.shadow_phase import ShadowPhase
 from fieldops.agent.staging import Incoming, Staging
 from fieldops.edges.registry import HeldStep
 from fieldops.errors import DeviceCannot, FieldopsError
-from fieldops.slots import Trial, advance, expired, on_start
+from fieldops.slots import Slot, Trial, advance, expired, on_start
 from fieldops.steps import (
     Activate,
     Adopt,
@@ -48,7 +48,7 @@ from fieldops.steps import (
     Unenrol,
     Upgrade,
 )
-from fieldops.wire import StepRecord
+from fieldops.wire import JournalEntry, StepRecord
 
 WAITING = frozenset({"metadata", "payload"})  # phases in which a step waits for the laptop, not for the device
 
@@ -66,6 +66,7 @@ class Transaction:
         self._hurry = threading.Event()
         self._staging = Staging(device, judge)
         self._answering = answering(device, self._hurry)
+        self._unrecovered: set[str] = set()  # models whose start a full disk kept from being written down
         self._shadows = ShadowPhase(device, self.shadow_over)
         self._activation = Activation(device, self._answering, judge, self._shadows)
         self._reverting = Reverting(device, self._answering, judge)
@@ -162,7 +163,10 @@ class Transaction:
             slot = advance(slot, "failed", now=device.now(), reason=error.reason) if slot and slot.state == "validating" else None
         model, version = getattr(step, "model", ""), getattr(step, "version", "")
         note = device.entry(held.actor, "failed", model, version, error.reason, error.message)
-        end = ended(record, error, device.now())
+        self._end(ended(record, error, device.now()), slot, note)
+
+    def _end(self, end: StepRecord, slot: Slot | None = None, note: JournalEntry | None = None) -> None:
+        device = self._device
         try:
             device.save(slot=slot, record=end, note=note)
         except DeviceCannot as full:
@@ -227,6 +231,9 @@ class Transaction:
     # --- alone ---------------------------------------------------------------------------------------------------------
 
     def _alone(self, model: str, reason: str, detail: str) -> None:
+        if model in self._unrecovered:
+            self._recover_slot(model)
+            return
         slot = self._device.registry.slot(model)
         on_trial = slot is not None and slot.state == "trial"
         on_probation = slot is not None and slot.state == "committed" and slot.last_good is not None
@@ -262,26 +269,42 @@ class Transaction:
         self._unless_stopping(self._keep_house)
 
     def _recover_slot(self, model: str) -> None:
-        device, slot = self._device, self._answering.slot(model)
+        slot, first = self._answering.slot(model), model not in self._unrecovered
+        try:
+            self._go_on(slot, first=first)
+        except DeviceCannot as full:
+            if full.reason != "disk_full":
+                raise
+            if first:
+                # What cannot be written down is not begun: what answered before it answers, until there is space.
+                self._answering.answer(replace(slot, state=slot.rest))
+                self._unrecovered.add(model)
+            return
+        self._unrecovered.discard(model)
+
+    def _go_on(self, slot: Slot, *, first: bool) -> None:
+        """first: nothing answers yet."""
+        device, model = self._device, slot.model
         found = on_start(slot, device.boot_id, device.monotonic())
         if found is None:
             if slot.probation is not None and slot.probation.boot_id != device.boot_id:
                 # How long the device was off is not known: the probation begins again.
                 until = device.monotonic() + device.config.probation_s
                 device.save(slot=replace(slot, probation=Trial(boot_id=device.boot_id, deadline=until, attempts=1)))
-            self._answering.answer(slot)
+            if first:
+                self._answering.answer(slot)
             return
         event, reason = found
         if event == "revert":
-            # Something answers while the way back is checked.
-            self._answering.answer(replace(slot, state="reverted"))
+            if first:  # something answers while the way back is checked
+                self._answering.answer(replace(slot, state="reverted"))
             self._reverting.revert(None, model, slot.target, device.actor, reason)
             return
         trial = replace(slot.trial, attempts=slot.trial.attempts - 1) if slot.trial and event == "resume" else None
         version = slot.candidate or ""
         slot = advance(slot, event, now=device.now(), reason=reason, trial=trial)
         device.save(slot=slot, note=device.entry(device.actor, event, model, version, reason))
-        if not self._answering.answer(slot) and slot.state == "trial":
+        if (first or slot.state == "trial") and not self._answering.answer(slot) and slot.state == "trial":
             self._reverting.revert(None, model, None, device.actor, "trial_load_failed")
 
     def _recover_step(self, record: StepRecord) -> None:
@@ -291,17 +314,15 @@ class Transaction:
             return
         if isinstance(held.step, Upgrade) and upgrading.recover(device, record, held.step):
             return
-        if self._happened(held):
-            device.save(
-                record=replace(record, state="done", message="finished before a restart", wanted=[], finished=device.now())
-            )
+        if self._happened(record, held):
+            self._end(replace(record, state="done", message="finished before a restart", wanted=[], finished=device.now()))
             return
         error = DeviceCannot(
             "the agent started again in the middle of this step", reason="interrupted", next_step="run the same command again"
         )
         self._fail(error, record, held)
 
-    def _happened(self, held: HeldStep) -> bool:
+    def _happened(self, record: StepRecord, held: HeldStep) -> bool:
         match held.step:
             case Activate(model=model, version=version):
                 slot = self._device.registry.slot(model)
@@ -311,7 +332,7 @@ class Transaction:
                 return slot is not None and slot.active == version
             case Revert(model=model):
                 slot = self._device.registry.slot(model)
-                return slot is not None and slot.state == "reverted"
+                return slot is not None and slot.state == "reverted" and record.phase == "reverting"
             case KeepAgent():
                 return upgrading.kept(self._device, held.step)
             case Enrol():
@@ -322,8 +343,10 @@ class Transaction:
                 return False
 
     def overdue(self) -> list[tuple[str, str]]:
-        """(model, what) of trials and probations whose time is over, and reverts to be ended: trial, probation, reverting."""
-        found: list[tuple[str, str]] = []
+        """(model, what) of trials and probations whose time is over, reverts to be ended, and starts that found no space on
+        the disk: trial, probation, reverting, start.
+        """
+        found = [(model, "start") for model in self._unrecovered]
         for slot in self._device.registry.slots():
             now = self._device.monotonic()
             if slot.state == "trial" and slot.trial and expired(slot.trial, self._device.boot_id, now):

@@ -138,7 +138,7 @@ class BlobCache:
         with storage_faults(folder):
             make_folder(folder)
             for base, sha256 in files:
-                _link(self.path(sha256), folder / base)
+                _link(self.path(sha256), folder / base, sha256)
             os.utime(folder)  # in use now: what is pruned first is what was gathered longest ago
             sync_folder(folder)
             sync_folder(folder.parent)
@@ -274,12 +274,10 @@ def _digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _link(blob: Path, place: Path) -> None:
-    """A hard link where the file system has them, else a copy; whole under its name in both cases."""
-    if place.exists():
-        if place.samefile(blob):
-            return
-        unlink(place)
+def _link(blob: Path, place: Path, sha256: str) -> None:
+    """A hard link where the file system has them, else a copy; whole under its name at every moment, in both cases."""
+    if place.exists() and (place.samefile(blob) or _digest(place) == sha256):
+        return
     part = place.with_name(f".{place.name}.part")
     unlink(part)
     try:

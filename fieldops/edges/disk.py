@@ -1,7 +1,7 @@
 """Files that are whole or not there, and the one door through which an agent's storage changes.
 
-A witness may see every `Operation` before and after it is done: the crash tests record them, cut them off, or let them fail
-as a full disk does. Without a witness an operation costs one comparison.
+A witness may see every `Operation` before and after it is done: the crash tests record them, cut them off, let them fail as
+a full disk does, or leave a flush out as a lying disk does. Without a witness an operation costs one comparison.
 """
 
 from __future__ import annotations
@@ -55,19 +55,27 @@ def performing(operation: Operation) -> Iterator[None]:
         witness.after(operation)
 
 
+def _flush(operation: Operation, descriptor: int) -> None:
+    if _named:
+        _load_named()
+    if any(witness.drops(operation) for witness in tuple(_witnesses)):
+        return
+    with performing(operation):
+        os.fsync(descriptor)
+
+
 # --- names ---------------------------------------------------------------------------------------------------------------
 
 
 def sync_folder(folder: Path) -> None:
     """Make a rename or a new name in this folder survive a power cut."""
-    with performing(Operation("fsync_folder", folder)):
-        if os.name == "nt":  # folders cannot be opened there; NTFS journals the rename
-            return
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    if os.name == "nt":  # folders cannot be opened there; NTFS journals the rename
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        _flush(Operation("fsync_folder", folder), descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def make_folder(folder: Path, mode: int = 0o700) -> None:
@@ -155,8 +163,7 @@ class Written:
                 left = left[os.write(self._descriptor, left) :]
 
     def sync(self) -> None:
-        with performing(Operation("fsync", self._path)):
-            os.fsync(self._descriptor)
+        _flush(Operation("fsync", self._path), self._descriptor)
 
     def __enter__(self) -> Self:
         return self
@@ -170,8 +177,8 @@ _BINARY = getattr(os, "O_BINARY", 0)
 
 def sync_file(path: Path) -> None:
     """What any process wrote to it survives a power cut from here on."""
-    with performing(Operation("fsync", path)), path.open("rb+") as file:
-        os.fsync(file.fileno())
+    with path.open("rb+") as file:
+        _flush(Operation("fsync", path), file.fileno())
 
 
 def copy_whole(path: Path, to: Path) -> None:

@@ -5,6 +5,7 @@
     FIELDOPS_FAULTS="serve kill=PIDFILE 17"  the process whose id stands in that file is
     FIELDOPS_FAULTS="serve full 17"          from the 17th on, nothing can be written any more: ENOSPC
     FIELDOPS_FAULTS="serve full-once 17"     the 17th alone fails so
+    FIELDOPS_FAULTS="selftest lie 17"        from the 17th flush on, none is done and all are told as done
     FIELDOPS_FAULTS="serve list=FILE 0"      nothing fails; each operation appends a line to the file
 
 The first word is the verb that the process was started with, or `*`. Whoever can set it can kill the process anyway.
@@ -30,7 +31,7 @@ def no_space(path: Path) -> OSError:
     return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
 
-class Full:
+class Full(Witness):
     """A disk that is full from the n-th growing operation on, or for that one only. n from 1."""
 
     def __init__(self, at: int, *, once: bool = False) -> None:
@@ -48,11 +49,12 @@ class Full:
         if hit:
             raise no_space(operation.path)
 
-    def after(self, operation: Operation) -> None:
-        pass
+    def free(self) -> None:
+        """There is space again."""
+        self._at, self._once = 1 << 62, False
 
 
-class Killing:
+class Killing(Witness):
     """What is to die after the n-th operation, n from 1. whom: "self", "workers", or the file of a process id."""
 
     def __init__(self, at: int, whom: Literal["self", "workers"] | Path) -> None:
@@ -60,9 +62,6 @@ class Killing:
         self._whom = whom
         self._lock = threading.Lock()
         self._seen = 0
-
-    def before(self, operation: Operation) -> None:
-        pass
 
     def after(self, _: Operation) -> None:
         with self._lock:
@@ -97,14 +96,26 @@ def workers_of(pid: int) -> list[int]:
     return found
 
 
-class Listing:
+class Lying(Witness):
+    """Storage that calls a flush done without doing it, from the n-th on, n from 1."""
+
+    def __init__(self, at: int = 1) -> None:
+        self._at = at
+        self._lock = threading.Lock()
+        self._seen = 0
+
+    def drops(self, operation: Operation) -> bool:
+        del operation
+        with self._lock:
+            self._seen += 1
+            return self._seen >= self._at
+
+
+class Listing(Witness):
     """Appends `kind name` of each operation to a file, at once."""
 
     def __init__(self, path: Path) -> None:
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-
-    def before(self, operation: Operation) -> None:
-        pass
 
     def after(self, operation: Operation) -> None:
         os.write(self._descriptor, f"{operation.kind} {operation.path.name}\n".encode())
@@ -121,6 +132,8 @@ def from_environment() -> Witness | None:
             return Killing(int(number), Path(file) if file else "self")
         case "kill-workers":
             return Killing(int(number), "workers")
+        case "lie":
+            return Lying(int(number))
         case "full":
             return Full(int(number))
         case "full-once":

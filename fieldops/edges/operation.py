@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final, Literal, Protocol
+from typing import Final, Literal
 
 from msgspec import Struct
 
@@ -22,9 +22,15 @@ class Operation(Struct, frozen=True):
     target: str = ""
 
 
-class Witness(Protocol):
+class Witness:
+    """Sees; what it does not override changes nothing."""
+
     def before(self, operation: Operation) -> None:
         """An OSError raised here is the operation's own: it was not done."""
-        ...
 
-    def after(self, operation: Operation) -> None: ...
+    def after(self, operation: Operation) -> None:
+        pass
+
+    def drops(self, operation: Operation) -> bool:  # noqa: ARG002
+        """Of a flush: it is told as done, and nobody does it."""
+        return False
