@@ -115,13 +115,15 @@ def _sources(call: Call, paths: list[str] | None, bundle: str, site: Source | No
     """Those named, else the media that offer the bundle, usable ones first. Raises UsageFault, TrustRefused."""
     if paths:
         return [call.laptop.media.at(path) for path in paths]
+    from fieldops.operations import sticks
+
     refusal: TrustRefused | None = None
     media = [*call.laptop.media.find(), *([site] if site is not None else [])]
     found: list[tuple[bool, Source]] = []
     refs: set[str] = set()
     for medium in media:
         try:
-            offered = call.run(partial(call.laptop.trust.candidates, medium, call.deadline()))
+            offered = call.run(partial(sticks.offered, call.laptop.gate, call.laptop.trust, medium, call.deadline()))
         except TrustRefused as error:
             refusal = error
             continue

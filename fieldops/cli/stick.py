@@ -17,7 +17,7 @@ from fieldops.cli.options import Json, Timeout
 from fieldops.cli.output import document, instant, line, size, table
 from fieldops.cli.site import hear_site
 from fieldops.errors import FieldopsError, TrustRefused, UsageFault, gravest
-from fieldops.ports import Candidate, Source
+from fieldops.ports import Candidate, OnProgress, Source
 from fieldops.wire import error_doc
 
 app = group()
@@ -49,7 +49,7 @@ def list_bundles(
         document(
             Bundles(
                 sources=[source.name for source in sources],
-                bundles=[_bundle(each) for each in found],
+                bundles=[_bundle(each, each.reason, each.message) for each in found],
                 refused=[error_doc(error) for error in refusals],
             )
         )
@@ -68,42 +68,17 @@ def verify(
     timeout: Timeout = 600.0,
 ) -> int:
     """Read and check every byte a stick offers. Exit 3 when anything on it is refused."""
-    from fieldops.bundles.kit import is_agent
-    from fieldops.operations import sideload, upgrade
+    from fieldops.operations.sticks import check
 
     call = Call.of(context, json=json, timeout=timeout)
-    source = call.laptop.media.at(path)
+    laptop, source = call.laptop, call.laptop.media.at(path)
     hear_site(call)
-    offered = call.run(lambda: call.laptop.trust.candidates(source, call.deadline()))
-    wanted = [each for each in offered if bundle is None or each.ref == bundle]
-    if bundle is not None and not wanted:
-        raise UsageFault(
-            f"{source.name} does not offer {bundle}",
-            reason="unknown_bundle",
-            next_step=f"it offers: {', '.join(sorted({each.ref for each in offered})) or 'nothing'}",
-        )
-    gate = call.laptop.gate()
 
-    def read(each: Candidate) -> Bundle:
-        if each.reason:
-            return _bundle(each)
-        fetch = upgrade.fetch if is_agent(each.model) else sideload.fetch
-        try:
-            fetch(
-                gate,
-                call.laptop.trust,
-                source,
-                each.ref,
-                call.deadline(),
-                channel=each.channel,
-                progress=progress_of(f"{each.ref} from {source.name}"),
-                reread=True,
-            )
-        except TrustRefused as error:
-            return _bundle(each, error)
-        return _bundle(each)
+    def progress(ref: str) -> OnProgress | None:
+        return progress_of(f"{ref} from {source.name}")
 
-    checked = call.run(lambda: [read(each) for each in wanted])
+    judged = call.run(lambda: check(laptop.gate, laptop.trust, source, call.deadline, ref=bundle, progress=progress))
+    checked = [_bundle(each.candidate, each.reason, each.message) for each in judged]
     ok = all(not each.reason for each in checked)
     if json:
         document(StickVerified(source=source.name, ok=ok, bundles=checked))
@@ -192,20 +167,20 @@ def _sources(call: Call, path: str | None, site: Source | None) -> list[Source]:
     return found
 
 
-def _bundle(each: Candidate, error: TrustRefused | None = None) -> Bundle:
+def _bundle(each: Candidate, reason: str, message: str) -> Bundle:
     return Bundle(
         ref=each.ref,
         channel=each.channel,
         counter=each.counter,
         size_bytes=each.size_bytes,
         source=each.source,
-        reason=error.reason if error else each.reason,
-        message=error.message if error else each.message,
+        reason=reason,
+        message=message,
     )
 
 
 def _print(found: Sequence[Candidate], *, empty: str) -> None:
-    _table([_bundle(each) for each in found], empty=empty)
+    _table([_bundle(each, each.reason, each.message) for each in found], empty=empty)
 
 
 def _table(bundles: Sequence[Bundle], *, empty: str) -> None:

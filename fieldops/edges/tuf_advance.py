@@ -122,8 +122,19 @@ class Advance:
         except UsageFault as error:
             raise refuse("malformed", f"the signed policy: {error.message}") from error
 
-    def reread_policy(self, verified: Verified, source: Source, deadline: Deadline) -> None:
-        for target in policy_targets_in(verified.targets):
+    def reread(self, judged: Judged, source: Source, deadline: Deadline) -> None:
+        """What a computer would make of the source that knows nothing but the root: ours must not fill in what it lacks.
+
+        Metadata of an older source does not count, so nobody asks whether it is whole.
+        """
+        from fieldops.edges import tuf_refresh
+
+        if not judged.outdated:
+            roots, now = self._files.roots(), self.now(self._files.state())
+            alone = tuf_refresh.verify({}, roots[max(roots)], source, now=now, deadline=deadline, scratch=self._files.folder)
+            if alone.refusal is not None:
+                raise alone.refusal
+        for target in policy_targets_in(judged.verified.targets):
             self._blobs.compare(source, target, deadline)
 
     def _carry_older_roots(self, source: Source) -> None:

@@ -255,7 +255,7 @@ class TrustStore:
                 self._newest.keep(judged, source, deadline, bring_policy=True)
             check_usable(bundle)
             if reread:
-                self._newest.reread_policy(judged.verified, source, deadline)
+                self._newest.reread(judged, source, deadline)
             return self._bring(bundle, source, deadline, progress, reread=reread, broken=broken)
 
     def expired_matter(self, source: Source, ref: str, deadline: Deadline, *, channel: str | None = None) -> Matter:

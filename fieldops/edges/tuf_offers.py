@@ -8,7 +8,12 @@ from fieldops.bundles.trust import SignedBundle, Target, bundles_in, check_manif
 from fieldops.errors import TrustRefused
 from fieldops.ports import Candidate, Source
 
-_PRESENCE = {"missing": "it is not there", "hash_mismatch": "it is cut off", "too_long": "it is longer than what was signed"}
+_PRESENCE = {
+    "missing": "it is not there",
+    "hash_mismatch": "it is cut off",
+    "too_long": "it is longer than what was signed",
+    "not_regular_file": "it is no regular file",
+}
 
 
 def offers(targets: Sequence[Target], lapsed: Mapping[str, str], source: Source, *, outdated: bool) -> list[Candidate]:

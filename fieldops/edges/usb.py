@@ -159,7 +159,7 @@ class HttpSource:
                     yield chunk[skip:]
                     skip = 0
         except httpx.HTTPError as error:
-            raise refuse("io_error", f"{url} cannot be read: {error or type(error).__name__}") from error
+            raise self._away(f"{url} cannot be read: {error or type(error).__name__}") from error
 
     def _offset_of(self, response: httpx.Response, path: str, offset: int) -> int:
         """Bytes to drop from the front of the answer."""
@@ -169,7 +169,11 @@ class HttpSource:
             return offset
         if response.status_code == 206 and response.headers.get("content-range", "").startswith(f"bytes {offset}-"):
             return 0
-        raise refuse("io_error", f"{path} on {self.address}: HTTP {response.status_code}")
+        raise self._away(f"{path} on {self.address}: HTTP {response.status_code}")
+
+    @staticmethod
+    def _away(message: str) -> TrustRefused:
+        return refuse("io_error", message, next_step="check the address, the cable and the server, then try again")
 
 
 def _read(source: Source, path: str, limit: int) -> bytes:

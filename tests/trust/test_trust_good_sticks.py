@@ -236,6 +236,27 @@ def test_a_policy_file_is_judged_too_when_a_stick_is_verified(world: World) -> N
     assert caught.value.reason == "hash_mismatch"
 
 
+@pytest.mark.parametrize("role", ["timestamp", "snapshot", "targets", "policy", "stable", "canary"])
+def test_what_this_laptop_knows_already_does_not_hide_what_a_stick_lacks(role: str, world: World) -> None:
+    """The next laptop, or a device, does not know it."""
+    laptop = world.laptop()
+    laptop.fetch(world.stick.source, reread=True)
+    world.stick.role(role).unlink()
+    with pytest.raises(TrustRefused) as caught:
+        laptop.fetch(world.stick.source, reread=True)
+    assert caught.value.reason == "missing"
+
+
+def test_an_older_stick_is_judged_by_its_payloads_alone(world: World) -> None:
+    laptop = world.laptop(knows_first=False)
+    laptop.store.refresh(world.stick.source, laptop.deadline)
+    world.clock.at += 20 * DAY
+    renewed = world.export("renewed")
+    laptop.store.refresh(renewed.source, laptop.deadline)
+    world.clock.at += 15 * DAY  # the older one is over
+    assert laptop.fetch(world.stick.source, reread=True).manifest.version == "1.1.0"
+
+
 def test_an_overtaken_stick_still_carries_what_is_still_signed(world: World) -> None:
     laptop = world.laptop(knows_first=False)
     facts = laptop.store.refresh(world.stick.source, laptop.deadline)

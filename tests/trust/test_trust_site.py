@@ -113,6 +113,42 @@ def office(tmp_path: Path, add_version: AddVersion) -> Office:
     return Office(tmp_path, add_version)
 
 
+def edit(change: Callable[[Path], object], name: str) -> Callable[[Path], object]:
+    """Of the one file whose name ends so."""
+
+    def made(stick: Path) -> None:
+        (path,) = [path for path in stick.rglob(f"*{name}") if "/1.0.0/" not in path.as_posix()]
+        change(path)
+
+    return made
+
+
+@pytest.mark.parametrize(
+    ("harm", "reasons", "bundles"),
+    [
+        (edit(lambda path: path.write_bytes(path.read_bytes()[:-1] + b"x"), "core.onnx"), {"hash_mismatch"}, 2),
+        (edit(Path.unlink, "large.onnx"), {"missing"}, 2),
+        (edit(lambda path: path.write_bytes(b"[" * 400_000), "timestamp.json"), {"oversized"}, 0),
+        (edit(lambda path: path.write_bytes(b"{}"), "stable.json"), {"hash_mismatch"}, 0),
+    ],
+    ids=["flipped", "missing", "nonsense for a timestamp", "nonsense for a channel"],
+)
+def test_a_bad_stick_at_the_terminal(harm: Callable[[Path], object], reasons: set[str], bundles: int, office: Office) -> None:
+    """Exit 3, the closed reason in the document and in the log, no trace of Python."""
+    (office.home / "config.toml").write_text("", "utf-8")
+    harm(office.stick)
+    code, found, _ = office.run("stick", "verify", str(office.stick))
+    assert code == 3
+    if bundles:
+        assert {each["reason"] for each in found["bundles"]} == {"", *reasons}
+        assert len(found["bundles"]) == bundles
+    else:
+        assert {found["reason"]} == reasons
+        assert found["next"]
+    assert {("stick.verify", "refused", reason) for reason in reasons} <= set(office.notes())
+    assert not list((office.home / "cache").glob("**/*.part"))
+
+
 def test_what_the_site_server_withdraws_is_refused_on_the_stick(office: Office, serve: Callable[[Path], str]) -> None:
     office.configure(serve(office.newer))
     assert office.verified() == {"digits@1.0.0": "", "digits@1.1.0": "withdrawn"}
