@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from textual import events
 from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.filter import LineFilter, NoColor
@@ -268,6 +269,12 @@ class Console(App[int], inherit_bindings=False):
             command = BY_ID.get(str(parameters[0]))
             return command is not None and isinstance(self.screen, View) and self.available(command)
         return super().check_action(action, parameters)
+
+    def on_key(self, event: events.Key) -> None:
+        """Comes here only when nothing took it: a letter that was typed before the command line had the focus."""
+        take = getattr(self.screen, "take_early", None)
+        if take is not None and event.is_printable and event.character:
+            take(event.character)
 
     def action_command(self, command_id: str) -> None:
         self.run_command(BY_ID[command_id])

@@ -37,6 +37,7 @@ class Poller:
         self._entries: dict[Key, DeviceEntry] = {}
         self._failures: dict[Key, int] = {}
         self._busy: set[Key] = set()
+        self._told: set[str] = set()
         self._turn = 0
         self._watched: Key | None = None
         self.paused = False
@@ -120,10 +121,22 @@ class Poller:
         except Cancelled:
             return True
         except FieldopsError as error:
-            self._report(error.about(entry.name))
-            return True
+            return self._failed(key, entry, error)
         except Exception as error:  # noqa: BLE001 - the console's outermost boundary for workers
-            self._report(Bug(error).about(entry.name))
-            return True
+            return self._failed(key, entry, Bug(error))
         self._store.put(key, snapshot, self._site.now())
         return snapshot.error is not None
+
+    def _failed(self, key: Key, entry: DeviceEntry, error: FieldopsError) -> bool:
+        """What no snapshot should raise: the row says so, and it is told once, whichever devices meet it and how often."""
+        from fieldops.operations.observe import Snapshot
+
+        told = f"{error.reason} {error.message}"
+        snapshot = Snapshot(entry, "-", "FAIL", (error.reason.replace("_", " "),), error=error.about(entry.name))
+        self._store.put(key, snapshot, self._site.now())
+        with self._wake:
+            new = told not in self._told
+            self._told.add(told)
+        if new:
+            self._report(error)
+        return True

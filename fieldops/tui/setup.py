@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from fieldops.errors import HostKeyChanged
 from fieldops.fleet import DeviceId
-from fieldops.operations import hostkeys
 from fieldops.operations.gate import Words
 from fieldops.tui.jobs import Job
 from fieldops.tui.panels import setup as panel
@@ -69,18 +67,13 @@ class Setup:
         site, expected = front.site, argument or None
 
         def offered(key: OfferedKey) -> None:
-            try:
-                hostkeys.judge(entry, key, expected=expected, replace=expected is None)
-            except HostKeyChanged as error:
-                front.tell_error(error)
-                return
             if key.verdict == "ok":
                 front.tell(f"{entry.name}: its host key is known already: {key.fingerprint}")
                 return
             front.ask(panel.host_key_question(entry, key), lambda answer: self._trust(entry, key, answer))
 
         def work(job: Job[OfferedKey]) -> OfferedKey:
-            return site.host_key(entry, site.deadline(HOST_KEY_S, job.cancel))
+            return site.host_key(entry, expected, site.deadline(HOST_KEY_S, job.cancel))
 
         front.jobs.start(Job(f"asking {entry.name} for its host key"), work, offered, front.tell_error)
 

@@ -145,7 +145,8 @@ class Meeting(Protocol):
     def log_in(self, entry: DeviceEntry, deadline: Deadline) -> None:
         """Within it the person stands by for passphrase and password."""
 
-    def host_key(self, entry: DeviceEntry, deadline: Deadline) -> OfferedKey: ...
+    def host_key(self, entry: DeviceEntry, expected: str | None, deadline: Deadline) -> OfferedKey:
+        """What may be shown to a person for a decision; what must not be accepted at all is raised. expected: from its label."""
 
     def trust_host_key(self, entry: DeviceEntry, offered: OfferedKey, words: Words) -> None: ...
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Key = NewType("Key", str)
 
 HISTORY_LENGTH = 120
-WORST_FIRST = ("FAIL", "WARN", "OFF", "OK")
+WORST_FIRST = ("FAIL", "WARN", "OFF", "BARE", "OK")
 
 
 def key_of(entry: DeviceEntry) -> Key:
@@ -29,8 +29,9 @@ def key_of(entry: DeviceEntry) -> Key:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What the sparklines show. None: not measured."""
+    """What the sparklines show. at: Unix seconds. None: not measured."""
 
+    at: float
     cpu_pct: float | None
     mem_pct: float | None
     temp_c: float | None
@@ -51,7 +52,16 @@ class Sight:
 
     @property
     def state(self) -> str:
-        return self.snapshot.state if self.snapshot else "-"
+        """The snapshot's word; BARE where all is well that can be seen without an agent, which is not much."""
+        if self.snapshot is None:
+            return "-"
+        bare = self.snapshot.link.split(" ", 1)[0] == "bare"
+        return "BARE" if bare and self.snapshot.state == "OK" else self.snapshot.state
+
+    @property
+    def span_s(self) -> float:
+        """How far back the history reaches, in seconds."""
+        return self.history[-1].at - self.history[0].at if self.history else 0.0
 
     def age(self, now: float) -> float | None:
         """Seconds since the device last answered; None when it never did."""
@@ -73,6 +83,7 @@ def sample_of(snapshot: Snapshot) -> Sample | None:
     known_rates = [each.rate_per_s for each in hardware.serving]
     tails = [each.p95_ms for each in hardware.serving if each.p95_ms is not None]
     return Sample(
+        at=snapshot.seen_at or 0.0,
         cpu_pct=hardware.cpu_pct,
         mem_pct=memory_pct(snapshot),
         temp_c=hardware.soc_temp_c,

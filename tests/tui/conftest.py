@@ -22,7 +22,7 @@ from fieldops.errors import FieldopsError, StoreFault, TrustRefused, Unreachable
 from fieldops.fleet import DeviceEntry, DeviceId, Inventory, Resources, Serving, parse_address, parse_ssh_address
 from fieldops.operations.discover import Found
 from fieldops.operations.gate import Words
-from fieldops.operations.hostkeys import OfferedKey
+from fieldops.operations.hostkeys import OfferedKey, judge
 from fieldops.operations.inventory import entry_of
 from fieldops.operations.observe import Snapshot
 from fieldops.operations.rollback import RollbackPlan
@@ -305,6 +305,7 @@ class ValueSite:
     fault: FieldopsError | None = None
     asked_up: int = 0
     clock_offset: float = 0.0
+    known: Inventory | None = None  # another list than that of the snapshots
     broken: list[tuple[str, ...]] = field(default_factory=list)
     written: list[tuple[str, ...]] = field(default_factory=list)
     measured: list[tuple[float, BenchResult]] = field(default_factory=list)
@@ -313,7 +314,7 @@ class ValueSite:
     asker: Asker | None = None
     said: list[str] = field(default_factory=list)
     offered: OfferedKey = field(
-        default_factory=lambda: OfferedKey("ssh-ed25519", b"k", "SHA256:" + "abcd" * 10 + "WXYZ", "unknown")
+        default_factory=lambda: OfferedKey("ssh-ed25519", b"k", "SHA256:" + "abcd" * 10 + "XYZ", "unknown")
     )
     trusted: list[tuple[str, ...]] = field(default_factory=list)
     enrolled: list[tuple[str, str, str, bool]] = field(default_factory=list)
@@ -339,7 +340,7 @@ class ValueSite:
     def inventory(self) -> Inventory:
         if self.inventory_fault is not None:
             raise self.inventory_fault
-        return Inventory(tuple(snapshot.entry for snapshot in self.snapshots.values()))
+        return self.known or Inventory(tuple(snapshot.entry for snapshot in self.snapshots.values()))
 
     def snapshot(self, entry: DeviceEntry, deadline: Deadline) -> Snapshot:
         while entry.name in self.stuck and not self.release.is_set():
@@ -477,8 +478,9 @@ class ValueSite:
                 )
             self.said.append(said or "")
 
-    def host_key(self, entry: DeviceEntry, deadline: Deadline) -> OfferedKey:
+    def host_key(self, entry: DeviceEntry, expected: str | None, deadline: Deadline) -> OfferedKey:
         deadline.check("the host", entry.name)
+        judge(entry, self.offered, expected=expected, replace=expected is None)
         return self.offered
 
     def trust_host_key(self, entry: DeviceEntry, offered: OfferedKey, words: Words) -> None:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
-from textual.pilot import Pilot
+from textual import events
 from textual.screen import Screen
 from textual.widgets import Button, Input
 
 from fieldops.errors import DeviceCannot, NeedsPerson, UsageFault
 from fieldops.steps import Activate, Commit, Revert, RotateTrust, Stage
-from fieldops.tui.app import Console
 from fieldops.tui.commands import COMMANDS, EVERYWHERE
 from fieldops.tui.glyphs import ASCII
 from fieldops.tui.panels.asking import Answer, Question
@@ -22,41 +20,12 @@ from fieldops.tui.screens.audit import AuditScreen
 from fieldops.tui.screens.confirm import ConfirmScreen
 from fieldops.tui.screens.device import DeviceScreen
 from fieldops.tui.screens.fleet import FleetScreen
+from fieldops.tui.screens.line import LineScreen
 from fieldops.tui.screens.reader import ReaderScreen
 from fieldops.tui.screens.sideload import SideloadScreen
-
-Until = Callable[[Pilot[int], Callable[[], object]], Awaitable[None]]
-Make = Callable[..., Console]
-SIZES = [(80, 24), (120, 40)]
+from tests.tui.seeing import SIZES, Make, Until, confirm, name_of, on, screen_text, shown, to_plan
 
 pytestmark = pytest.mark.anyio
-
-
-def screen_text(app: Console) -> list[str]:
-    """What stands on the terminal, row by row."""
-    width, height = app.size
-    rows = app.screen._compositor.render_strips()
-    assert len(rows) == height
-    texts = [strip.text for strip in rows]
-    assert all(len(text) <= width for text in texts)
-    return texts
-
-
-def on(app: Console, kind: type[Screen[Any]]) -> Callable[[], bool]:
-    return lambda: isinstance(app.screen, kind) and app.screen.is_mounted
-
-
-async def shown(app: Console, pilot: Pilot[int], until: Until) -> FleetScreen:
-    """The fleet screen with all devices asked once."""
-    fleet = app.screen
-    assert isinstance(fleet, FleetScreen)
-    await until(pilot, lambda: len(fleet.shown) == 24 and "unasked" not in screen_text(app)[0])
-    await until(pilot, lambda: "oven-03" in screen_text(app)[2])
-    return fleet
-
-
-def name_of(app: Console, key: str | None) -> str:
-    return next((sight.entry.name for known, sight in app.store.drain()[0].items() if known == key), "")
 
 
 # --- every screen at both sizes ------------------------------------------------------------------------------------------
@@ -224,6 +193,56 @@ async def test_the_command_line_opens_a_device_by_name(make_console: Make, until
         assert "check the cable" in "\n".join(screen_text(app))
 
 
+async def test_part_of_a_name_opens_the_device_when_it_is_the_only_one(make_console: Make, until: Until) -> None:
+    app = make_console()
+    async with app.run_test(size=SIZES[0]) as pilot:
+        await shown(app, pilot, until)
+        await pilot.press("colon", *"dev cam-000", "enter")
+        await until(pilot, lambda: any("several devices 'cam-000'" in text for _, _, text in app.history))
+        await pilot.press("colon", *"dev press", "enter")
+        await until(pilot, on(app, DeviceScreen))
+        await until(pilot, lambda: "press-07" in screen_text(app)[0])
+
+
+async def test_rows_can_be_sorted_by_a_named_column_and_turned_round(make_console: Make, until: Until) -> None:
+    app = make_console()
+    async with app.run_test(size=SIZES[0]) as pilot:
+        fleet = await shown(app, pilot, until)
+        await pilot.press("colon", *"sort cpu", "enter")
+        await until(pilot, lambda: name_of(app, fleet.shown[0]) == "cam-hot")
+        assert "by cpu" in "\n".join(screen_text(app))
+        await pilot.press("o")
+        await until(
+            pilot, lambda: name_of(app, fleet.shown[-1]) == "cam-hot" and "by cpu, reversed" in "\n".join(screen_text(app))
+        )
+        await pilot.press("colon", *"sort colour", "enter")
+        await until(pilot, lambda: any("no column 'colour'" in text for _, _, text in app.history))
+
+
+async def test_letters_typed_before_the_command_line_stands_are_kept(make_console: Make, until: Until) -> None:
+    app = make_console()
+    async with app.run_test(size=SIZES[0]) as pilot:
+        await shown(app, pilot, until)
+        for key in (":", *"audit"):  # without waiting for the screen between them
+            app.post_message(events.Key({":": "colon"}.get(key, key), key))
+        await until(pilot, lambda: isinstance(app.screen, LineScreen) and app.screen.query_one("#line", Input).value == "audit")
+        await pilot.press("enter")
+        await until(pilot, on(app, AuditScreen))
+
+
+async def test_a_bare_device_is_not_counted_as_ok(make_console: Make, until: Until, site: Any) -> None:
+    bare = site.snapshots["cam-0001"]
+    site.snapshots["cam-0001"] = replace(bare, link="bare", models=None, drift=())
+    app = make_console()
+    async with app.run_test(size=SIZES[0]) as pilot:
+        await shown(app, pilot, until)
+        await until(pilot, lambda: "1 BARE 18 OK" in screen_text(app)[0])
+        await pilot.press("colon", *"dev cam-0001", "enter")
+        await until(pilot, on(app, DeviceScreen))
+        await pilot.press("3")
+        await until(pilot, lambda: "a bare device: without an agent it keeps no models" in "\n".join(screen_text(app)))
+
+
 async def test_an_unknown_word_is_told_and_stays_in_the_messages(make_console: Make, until: Until) -> None:
     app = make_console()
     async with app.run_test(size=SIZES[0]) as pilot:
@@ -310,20 +329,6 @@ async def test_themes_are_read_when_wanted_and_an_unknown_one_changes_nothing(ma
 # --- rollback --------------------------------------------------------------------------------------------------------------
 
 
-async def confirm(app: Console, pilot: Pilot[int], until: Until, name: str, reason: str) -> None:
-    await until(pilot, on(app, ConfirmScreen))
-    dialog = app.screen
-    assert isinstance(dialog, ConfirmScreen)
-    await until(pilot, lambda: dialog.armed and dialog.query_one("#cancel").has_focus)
-    dialog.query_one("#reason", Input).focus()
-    dialog.query_one("#reason", Input).value = reason
-    await pilot.press("enter")
-    dialog.query_one("#unlock", Input).value = name
-    await pilot.press("enter")
-    await until(pilot, lambda: dialog.query_one("#go").has_focus)
-    await pilot.press("enter")
-
-
 async def test_a_rollback_is_done_only_with_the_name_typed_and_carries_the_reason(
     make_console: Make, until: Until, site: Any
 ) -> None:
@@ -394,18 +399,6 @@ async def test_a_rollback_that_fails_says_what_to_do_next(make_console: Make, un
 
 
 # --- sideload ----------------------------------------------------------------------------------------------------------------
-
-
-async def to_plan(app: Console, pilot: Pilot[int], until: Until) -> SideloadScreen:
-    await shown(app, pilot, until)
-    await pilot.press("j", "S")
-    await until(pilot, on(app, SideloadScreen))
-    screen = app.screen
-    assert isinstance(screen, SideloadScreen)
-    await until(pilot, lambda: len(screen.table.keys) == 3)
-    await pilot.press("enter")
-    await until(pilot, lambda: screen.stage == "plan")
-    return screen
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -61,7 +61,7 @@ def test_sorting_by_temperature_puts_what_has_none_last(names: Names) -> None:
 
 def test_states_are_counted_and_devices_not_asked_yet_as_well(sights: dict[Key, Sight]) -> None:
     sights[Key("new")] = Sight(replace(next(iter(sights.values())).entry, id=None, name="new"))
-    assert counts(sights) == {"OK": 19, "WARN": 3, "FAIL": 1, "OFF": 1, "-": 1}
+    assert counts(sights) == {"OK": 19, "BARE": 0, "WARN": 3, "FAIL": 1, "OFF": 1, "-": 1}
 
 
 def test_a_device_that_went_away_keeps_its_last_values_with_their_time(site: object) -> None:

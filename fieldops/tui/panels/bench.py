@@ -13,13 +13,13 @@ from fieldops.wire import BenchResult
 Run = tuple[float, BenchResult]
 
 COLUMNS = (
-    Column("TIME UTC", 14),
-    Column("MODEL", 12, grows=2),
+    Column("TIME UTC", 11),
+    Column("MODEL", 10, grows=2),
     Column("VERSION", 9, grows=1),
-    Column("P50", 9, right=True),
-    Column("P90", 9, right=True),
+    Column("P50", 8, right=True),
+    Column("P90", 8, right=True),
     Column("RATE", 8, right=True),
-    Column("AGAINST BASELINE", 16, grows=1),
+    Column("VS BASELINE", 15),
 )
 _TONES: dict[str, Tone] = {"same": "ok", "faster": "ok", "slower": "fail", "not comparable": "warn"}
 _WORDS = {"same": "as the baseline", "faster": "faster", "slower": "SLOWER", "not comparable": "NOT COMPARABLE"}
@@ -34,7 +34,7 @@ def cells(run: Run) -> tuple[Cell, ...]:
     compared = against(result)
     word = Cell(_WORDS[compared.verdict], _TONES[compared.verdict]) if compared else Cell("no baseline", "muted")
     return (
-        Cell(figures.date_time(at)),
+        Cell(figures.date_time(at)[:11]),
         Cell(figures.clean(result.model), "strong"),
         Cell(figures.clean(result.version)),
         Cell(figures.milliseconds(result.p50_ms)),

@@ -34,7 +34,7 @@ CANDIDATE_COLUMNS = (
 
 def candidate_cells(candidate: Candidate) -> tuple[Cell, ...]:
     usable = not candidate.reason
-    why = candidate.source if usable else f"{candidate.reason.replace('_', ' ')}: {candidate.message}"
+    why = medium(candidate.source) if usable else f"{candidate.reason.replace('_', ' ')}: {candidate.message}"
     return (
         Cell("usable", "ok") if usable else Cell("REFUSED", "fail"),
         Cell(figures.clean(candidate.model), "strong"),
@@ -43,6 +43,11 @@ def candidate_cells(candidate: Candidate) -> tuple[Cell, ...]:
         Cell(figures.size(candidate.size_bytes)),
         Cell(figures.clean(why), "muted" if usable else "plain"),
     )
+
+
+def medium(source: str) -> str:
+    """Where the stick is mounted: what a person knows it by, without the folder that all of them have."""
+    return source.removesuffix("/FIELDOPS").removesuffix("\\FIELDOPS") or source
 
 
 def candidate_key(candidate: Candidate) -> str:

@@ -20,14 +20,21 @@ LABEL = 7
 WIDE_TITLE = 100  # columns from which the address stands in the header
 
 
-def tabs(current: str, width: int) -> Content:
-    """`[1 Resources]  2 Drift  3 Models ...`, the current one marked by brackets as well as by colour."""
+def tabs(current: str, width: int, note: str = "") -> Content:
+    """`[1 Resources]  2 Drift  3 Models ...`, the current one marked by brackets as well as by colour. note: at the right."""
     parts: list[Part] = [" "]
     for number, name in enumerate(TABS, 1):
         text = f"{number} {name.capitalize()}"
         parts.append((f"[{text}]", "accent") if name == current else (f" {text} ", "muted"))
         parts.append(" ")
-    return line(*parts).truncate(width)
+    named = line(*parts).truncate(width)
+    room = width - named.cell_length - 1
+    return named.append(line((f"{note:>{room}}", "muted"))) if 0 < len(note) <= room else named
+
+
+def history_note(sight: Sight) -> str:
+    """How long a time the sparklines show; each device is asked at its own pace."""
+    return f"last {figures.age(sight.span_s)}" if sight.span_s >= 1 else ""
 
 
 def title_parts(sight: Sight, now: float, width: int) -> list[Part]:

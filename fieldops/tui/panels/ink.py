@@ -20,7 +20,9 @@ STYLES: dict[Tone, str] = {
     "accent": "bold $fo-accent",
     "title": "bold $fo-accent",
 }
-_OF_STATE: dict[str, Tone] = {"OK": "ok", "WARN": "warn", "FAIL": "fail", "OFF": "off"}
+_OF_STATE: dict[str, Tone] = {"OK": "ok", "WARN": "warn", "FAIL": "fail", "OFF": "off", "BARE": "accent"}
+
+ELLIPSIS = {"─": "…", "-": "~"}  # by the glyph of rules
 
 Part = str | tuple[str, Tone]
 
@@ -41,6 +43,9 @@ def page(lines: Iterable[Content]) -> Content:
 def heading(text: str, width: int, rule: str, note: str = "") -> Content:
     """`── TEXT ───────────────── note ──`"""
     head = f"{rule * 2} "
+    room = width - len(head) - len(text) - 6
+    if len(note) > room:
+        note = note[: max(0, room - 1)].rstrip() + ELLIPSIS.get(rule, "~") if room > 8 else ""
     tail = f" {note} {rule * 2}" if note else ""
     fill = max(1, width - len(head) - len(text) - 1 - len(tail))
     return line((head, "muted"), (text, "title"), (" " + rule * fill, "muted"), (tail, "muted"))

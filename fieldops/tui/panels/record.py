@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from textual.content import Content
 
 from fieldops.tui import figures
@@ -13,11 +15,12 @@ LOG_COLUMNS = (Column("NEWEST FIRST, TIMES ARE THE DEVICE'S OWN", 60, grows=1),)
 ACT_COLUMNS = (
     Column("TIME UTC", 14),
     Column("WHO", 15),
-    Column("DID", 12, grows=1),
-    Column("MODEL", 9, grows=1),
-    Column("VERSION", 8),
-    Column("WHY", 12, grows=4),
+    Column("DID", 12),
+    Column("MODEL", 7, grows=1),
+    Column("VERSION", 10),
+    Column("WHY", 10, grows=6),
 )
+_PERSON = re.compile(r"person:SHA256:(\S{8})\S*")  # the whole of it stands in the line in full
 _BAD = ("error", "fail", "critical", "traceback", "refus")
 _ODD = ("warn", "revert", "quarantin")
 
@@ -25,7 +28,7 @@ _ODD = ("warn", "revert", "quarantin")
 def log_cells(text: str) -> tuple[Cell, ...]:
     low = text.lower()
     tone: Tone = "fail" if any(word in low for word in _BAD) else "warn" if any(word in low for word in _ODD) else "plain"
-    return (Cell(figures.clean(text), tone),)
+    return (Cell(_PERSON.sub(r"person \1", figures.clean(text)), tone),)
 
 
 def act_cells(act: JournalEntry) -> tuple[Cell, ...]:
@@ -33,7 +36,7 @@ def act_cells(act: JournalEntry) -> tuple[Cell, ...]:
     return (
         Cell(figures.date_time(act.time)),
         Cell(who(act.actor), "muted"),
-        Cell(figures.clean(act.action), "strong"),
+        Cell(figures.clean(act.action).replace("_", " "), "strong"),
         Cell(figures.clean(act.model) or figures.UNKNOWN),
         Cell(figures.clean(act.version) or figures.UNKNOWN),
         Cell(figures.clean(why)),

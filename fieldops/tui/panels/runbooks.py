@@ -72,8 +72,14 @@ def _param(param: Param) -> str:
     return f"{param.name}: {param.type}{choice}{', needed' if param.required else default}"
 
 
-def _arguments(arguments: Sequence[tuple[str, str]]) -> str:
-    return "".join(f" {name}={value}" for name, value in arguments)
+def _arguments(arguments: Sequence[tuple[str, str]], known: Mapping[str, str] = {}) -> str:
+    """With what is known filled in; what a step will find out is named by that step."""
+    shown = []
+    for name, value in arguments:
+        for key, given in known.items():
+            value = value.replace(f"${{{key}}}", given)
+        shown.append(f" {name}={value.replace('${', '<').replace('}', '>')}")
+    return "".join(shown)
 
 
 def run_text(report: RunReport, width: int, glyphs: Glyphs) -> Content:
@@ -97,7 +103,9 @@ def run_text(report: RunReport, width: int, glyphs: Glyphs) -> Content:
 
 
 def begin_question(book: Runbook, device: str, models: Sequence[str]) -> Question:
-    steps = [f"{n}. {each.do}{_arguments(each.arguments)}" for n, each in enumerate(book.steps, 1)]
+    known = _first_values(book, device, models)
+    steps = [f"{n}. {each.do}{_arguments(each.arguments, known)}" for n, each in enumerate(book.steps, 1)]
+    params = " ".join(f"{name}={value}" for name, value in known.items())
     return Question(
         title=f"RUN {book.id}",
         verb="Run",
@@ -106,7 +114,7 @@ def begin_question(book: Runbook, device: str, models: Sequence[str]) -> Questio
             *(("does" if not n else "", text) for n, text in enumerate(steps)),
             ("failing", f"when a step fails: {book.on_fail.replace('_', ' ')}"),
         ),
-        fields=(Field("params", "NAME=VALUE, as many as it has", _first_values(book, device, models)),),
+        fields=(Field("params", "NAME=VALUE, as many as it has", params),),
     )
 
 
@@ -124,12 +132,8 @@ def resume_question(report: RunReport) -> Question:
     )
 
 
-def _first_values(book: Runbook, device: str, models: Sequence[str]) -> str:
-    """What can be filled in already; the rest stands there empty, to be typed."""
+def _first_values(book: Runbook, device: str, models: Sequence[str]) -> dict[str, str]:
+    """What can be filled in already; what is needed besides stands there empty, to be typed."""
     known: Mapping[str, str] = {"device": device, "model": models[0] if len(models) == 1 else ""}
-    words = []
-    for param in book.params:
-        value = known.get(param.type, "") or param.default or ""
-        if value or param.required:
-            words.append(f"{param.name}={value}")
-    return " ".join(words)
+    found = {param.name: known.get(param.type, "") or param.default or "" for param in book.params}
+    return {param.name: found[param.name] for param in book.params if found[param.name] or param.required}

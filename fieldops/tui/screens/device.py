@@ -105,7 +105,8 @@ class DeviceScreen(View):
         """The line under the cursor of a list, else the whole tab."""
         shown = self.lines
         if shown is not None:
-            return shown.text_of(shown.chosen) if shown.chosen is not None else ""
+            row = shown.chosen
+            return row if isinstance(row, str) else shown.text_of(row) if row is not None else ""
         if self._tab == "models":
             rows = ["  ".join(cell.text for cell in self._cells(key)) for key in self._rows]
             return "\n".join([*rows, str(self.query_one("#slot-text", Static).content)])
@@ -125,7 +126,8 @@ class DeviceScreen(View):
         self._sight = self.console_app.store.get(self._key) or self._sight
 
     def draw(self) -> None:
-        self.query_one("#tabs", Line).show(panel.tabs(self._tab, self.size.width))
+        note = panel.history_note(self._sight) if self._tab == "resources" else ""
+        self.query_one("#tabs", Line).show(panel.tabs(self._tab, self.size.width, note))
         status = self.query_one("#status", Line)
         status.display = self._tab in LISTS
         if self._tab in LISTS:
@@ -223,7 +225,7 @@ class DeviceScreen(View):
         if self._tab == "bench":
             app.read_text("BENCHMARK", lambda width: bench.bench_text(row[1], width))
         else:
-            text = shown.text_of(row)
+            text = row if self._tab == "log" else shown.text_of(row)
             app.read_text(self._tab.upper(), lambda width: record.in_full(text, width))
 
     def do_filter(self, argument: str = "") -> None:

@@ -30,6 +30,7 @@ class LineScreen(ModalScreen[str | None]):
         """text: what stands on the line at first."""
         super().__init__()
         self._text = text
+        self._early = ""
         self._commands = [command for command in commands if command.words]
         self._completions = [command.words[0] for command in self._commands]
         for command in self._commands:
@@ -58,6 +59,15 @@ class LineScreen(ModalScreen[str | None]):
                 parts.append(("  asks first", "muted"))
             rows.append(line(*parts))
         self.query_one("#line-hints", Static).update(page(rows or [line((" no such command", "warn"))]))
+
+    def take_early(self, text: str) -> None:
+        """What was typed before the field had the focus: a fast hand loses no letter."""
+        self._early += text
+        self.call_after_refresh(self._insert_early)
+
+    def _insert_early(self) -> None:
+        early, self._early = self._early, ""
+        self.query_one("#line", Input).insert_text_at_cursor(early)
 
     def on_input_changed(self, event: Input.Changed) -> None:
         self._hint(event.value)

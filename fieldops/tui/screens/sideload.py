@@ -265,7 +265,7 @@ class SideloadScreen(View):
             bundle = site.fetch(candidate, entry, site.deadline(VERIFY_S, job.cancel), job.report, glass)
             return self._planning(job, bundle, "")
 
-        self._job = self.start("verifying", work, self._planned, self._refused)
+        self._job = self.start(f"verifying {candidate.ref}", work, self._planned, self._refused)
         self._enter("verify")
 
     def _forget_plan(self) -> None:
@@ -311,7 +311,12 @@ class SideloadScreen(View):
             return
         self._forget_plan()
         self._arm = window
-        self._job = self.start("planning", lambda job: self._planning(job, bundle, window), self._planned, self._refused)
+        self._job = self.start(
+            f"planning for {self._sight.entry.name}",
+            lambda job: self._planning(job, bundle, window),
+            self._planned,
+            self._refused,
+        )
         self._enter("verify")
 
     @property
