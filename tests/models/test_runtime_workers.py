@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -19,7 +20,7 @@ from fieldops.agent.serving import Served
 from fieldops.agent.shadowing import MOST_COPIES, Shadow
 from fieldops.agent.workers import Load, Worker, WorkerSaid
 from fieldops.bench import CPU
-from fieldops.bundles.manifest import MANIFEST_FILE, Rule
+from fieldops.bundles.manifest import MANIFEST_FILE, Rule, Tier
 from fieldops.wire import ShadowReport
 from tests.models.conftest import DIGITS, spec
 
@@ -205,3 +206,78 @@ def test_copies_for_a_shadow_never_pile_up_and_nobody_waits_for_them(load: Load,
     assert report.dropped >= 100 - MOST_COPIES
     assert (report.failed, report.not_comparable, report.crash) == (0, 0, "")
     assert report.agreed >= 0.9 * report.rows  # the same version: only the large model's allowance may differ
+
+
+# --- limits --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_request_for_more_memory_than_was_promised_is_refused_and_the_worker_lives_on(tmp_path: Path) -> None:
+    """A graph that makes as many zeros as it is asked for."""
+    (tmp_path / "zeros.onnx").write_bytes(zeros_graph())
+    unsigned = msgspec.structs.replace(
+        spec("1.0.0"),
+        model="zeros",
+        tiers=[Tier(name="core", file="zeros.onnx", variant="fp32")],
+        inputs=[],
+        outputs=[],
+        files=[],
+    )
+    limited = Load(folder=tmp_path, model="zeros", version="0.0.0", golden=None, memory_bytes=64 << 20, manifest=unsigned)
+
+    async def asked() -> tuple[list[Any], bool]:
+        async with serving(limited) as served:
+            before = served.worker
+            found = [(await crowd(served, [shaped(rows)]))[0] for rows in (2, 1 << 31, 3)]
+            return found, served.worker is before
+
+    (small, huge, after), same = asyncio.run(asked())
+    assert small["outputs"][0]["shape"] == [2, 4]
+    assert isinstance(huge, WorkerSaid)
+    assert (huge.kind, "memory" in huge.message) == ("check", True)
+    assert after["outputs"][0]["shape"] == [3, 4]
+    assert same
+
+
+def shaped(rows: int) -> bytes:
+    return msgspec.json.encode({"inputs": [{"name": "x", "shape": [2], "datatype": "INT64", "data": [rows, 4]}]})
+
+
+def zeros_graph() -> bytes:
+    """x int64[2] -> ConstantOfShape -> y float[?, ?]."""
+
+    def field(number: int, data: bytes) -> bytes:
+        return bytes([number << 3 | 2, len(data)]) + data
+
+    def typed(element: int, *dimensions: bytes) -> bytes:
+        shape = field(2, b"".join(field(1, each) for each in dimensions))
+        return field(2, field(1, bytes([1 << 3, element]) + shape))
+
+    node = field(1, b"x") + field(2, b"y") + field(4, b"ConstantOfShape")
+    given, found = typed(7, bytes([1 << 3, 2])), typed(1, field(2, b"n"), field(2, b"m"))
+    graph = field(1, node) + field(2, b"g") + field(11, field(1, b"x") + given) + field(12, field(1, b"y") + found)
+    return bytes([1 << 3, 8]) + field(7, graph) + field(8, field(1, b"") + bytes([2 << 3, 17]))
+
+
+def test_a_worker_that_dies_again_and_again_is_started_later_each_time_and_the_rule_answers_meanwhile(
+    load: Load, images: dict[str, Any]
+) -> None:
+    body = request(images["images"][:1])
+
+    async def asked() -> tuple[list[str], int]:
+        routes: list[str] = []
+        async with serving(load) as served, asyncio.timeout(60):
+            killed: set[int] = set()
+            while "rule" not in routes or routes[-1] == "rule":
+                worker = served.worker
+                if worker is not None and worker.alive and len(killed) < 4 and worker.pid not in killed:
+                    killed.add(worker.pid)
+                    worker.kill()
+                found = (await crowd(served, [body]))[0]
+                assert isinstance(found, dict)
+                routes.append(found["parameters"]["route"])
+            return routes, served.crashes
+
+    routes, crashes = asyncio.run(asked())
+    assert crashes == 4
+    assert routes[0] in {"core", "large"}  # at once, then a little later: who asks does not notice
+    assert routes[-1] in {"core", "large"}
