@@ -9,7 +9,7 @@ import sys
 
 from benchmarks.bars import Bar
 
-SECTIONS = ("startup", "console", "drift", "cascade", "serving", "agent", "audit", "trust", "links")
+SECTIONS = ("startup", "console", "drift", "cascade", "serving", "agent", "audit", "central", "trust", "links")
 
 
 def amount(seconds: float, unit: str = "s") -> str:

@@ -97,7 +97,8 @@ def _answered(path: Path) -> bool:
 def lan_socket(host: str, port: int) -> socket.socket:
     """Raises StorageFault when the address is taken or not ours."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    made = socket.socket(family, socket.SOCK_STREAM)
+    # named, since asyncio sets TCP_NODELAY only then: without it every answer but a connection's first waits 40 ms for an ACK
+    made = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         made.bind((host, port))

@@ -48,6 +48,9 @@ class _Result(msgspec.Struct, frozen=True):
     status: str
 
 
+CHECKPOINT_PAGES = 4096  # some 25 batches; a laptop's 200 would copy the write-ahead log into the file at every other one
+
+
 @dataclass(frozen=True, slots=True)
 class LogLine:
     """One log, for people. queued entries are unknown here: only the laptop knows them."""
@@ -111,6 +114,8 @@ class LogStore:
         connection = database.connect(path)
         try:
             with database.faults(path):
+                connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
+                connection.execute(f"PRAGMA journal_size_limit = {CHECKPOINT_PAGES * 4096}")
                 database.prepare(connection, path, schema.SCHEMA, schema.VERSION, schema.UPGRADES)
         except BaseException:
             connection.close()
