@@ -34,6 +34,7 @@ from fieldops.tui.screens.view import View
 from fieldops.tui.setup import Setup
 from fieldops.tui.site import Site
 from fieldops.tui.snapshots import Key, Sight, SnapshotStore, key_of
+from fieldops.tui.visits import Visits
 
 if TYPE_CHECKING:
     from textual.content import Content
@@ -94,7 +95,7 @@ class Console(App[int], inherit_bindings=False):
         self._no_color = no_color
         self._asker = asker
         self._centre = Centre(self)
-        self._desks: tuple[object, ...] = (self._centre, Running(self), Changes(self), Setup(self), Going(self))
+        self._desks: tuple[object, ...] = (self._centre, Running(self), Changes(self), Setup(self), Visits(self), Going(self))
         self.animation_level = "none"
         self._set_first_theme()
 
@@ -203,6 +204,12 @@ class Console(App[int], inherit_bindings=False):
         screen = self.view
         key = screen.selected if screen else None
         return self.store.get(key) if key else None
+
+    @property
+    def shown_sights(self) -> list[Sight]:
+        fleet = self.screen_stack[0]
+        keys = fleet.shown if isinstance(fleet, FleetScreen) else ()
+        return [sight for key in keys if (sight := self.store.get(Key(key))) is not None]
 
     def stop(self) -> None:
         if self._asker is not None:

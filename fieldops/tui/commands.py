@@ -101,6 +101,7 @@ COMMANDS: tuple[Command, ...] = (
     ),
     Command("setup.enrol", "Enrol a device", "enrol", _on("fleet", "device", "discover"), "E", ("enrol",), "KIT", changes=True),
     Command("setup.log_in", "Log in: asks for passphrase or password", "log_in", _on("fleet", "device", "discover"), "L", ("login",)),
+    Command("visit.close", "Close the visit to the devices shown", "close_visit", _on("fleet"), "V", ("visit-close", "close"), changes=True),
     Command("job.stop", "Stop the work that runs", "stop", _ALL, "x", ("stop",), while_job=True),
     Command("go.jobs", "All work: what runs, and how the rest ended", "jobs", _ALL, "J", ("jobs",)),
     Command("app.copy", "Copy what is selected", "copy", _ALL, "y", ("copy",)),

@@ -98,6 +98,10 @@ class Front(Protocol):
 
     def copy_to_clipboard(self, text: str) -> None: ...
 
+    @property
+    def shown_sights(self) -> list[Sight]:
+        """The devices that the fleet list shows now, in its order."""
+
     def device_name(self, device_id: str) -> str: ...
 
     def read_inventory(self) -> None: ...

@@ -6,8 +6,6 @@ Links are the wiring's: one a host, kept open and shared. Whatever the person wa
 
 from __future__ import annotations
 
-import json
-import socket
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -15,19 +13,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fieldops.deadline import CancelToken, Deadline
-from fieldops.errors import StoreFault, TrustRefused, UsageFault
+from fieldops.errors import TrustRefused, UsageFault
 from fieldops.tui.laptop_meetings import Meetings
 from fieldops.tui.laptop_runbooks import Runbooks
+from fieldops.tui.laptop_visit import Visits
 
 if TYPE_CHECKING:
-    from fieldops.audit.entry import Entry
     from fieldops.fleet import DeviceEntry, Inventory
     from fieldops.operations.gate import Words
     from fieldops.operations.observe import Snapshot
     from fieldops.operations.rollback import RollbackPlan
     from fieldops.operations.sideload import Planned, SideloadPlan
-    from fieldops.operations.sync import SyncReport, SyncStatus
-    from fieldops.operations.trail import TrailReport
     from fieldops.policy import Decision
     from fieldops.ports import Candidate, OnProgress, Source, TrustedBundle
     from fieldops.steps import Approval, Step
@@ -37,7 +33,7 @@ if TYPE_CHECKING:
     from fieldops.wiring import Laptop
 
 
-class LaptopSite(Meetings, Runbooks):
+class LaptopSite(Meetings, Runbooks, Visits):
     """Implements tui.site.Site. asker None: nobody is asked for anything."""
 
     def __init__(self, laptop: Laptop, asker: Asker | None = None) -> None:
@@ -227,68 +223,6 @@ class LaptopSite(Meetings, Runbooks):
 
     def decide(self, step: Step) -> Decision:
         return self._laptop.gate().decide(step)
-
-    # --- the log -------------------------------------------------------------------------------------------------------------------
-
-    def trail(self, limit: int) -> list[Entry]:
-        from fieldops.operations import trail
-
-        return trail.listing(self._laptop.journal, -1, limit)[::-1]
-
-    def sync_status(self) -> SyncStatus:
-        from fieldops.operations import sync
-
-        return sync.status(self._laptop.journal)
-
-    def verify_trail(self, deadline: Deadline) -> TrailReport:
-        from fieldops.operations import trail
-
-        deadline.check("the log")
-        return trail.verify(self._laptop.journal)
-
-    def sync(self, deadline: Deadline, progress: OnProgress) -> SyncReport:
-        from fieldops.operations import sync
-
-        laptop = self._laptop
-        store = laptop.store()
-        with laptop.exclusive("sync"):
-            return sync.push(laptop.journal, store, laptop.clock, deadline, progress, shelf=laptop.telemetry)
-
-    # --- the demo's store ------------------------------------------------------------------------------------------------------------
-
-    @property
-    def is_demo(self) -> bool:
-        return self._control() is not None
-
-    @property
-    def _demo_file(self) -> Path:
-        return self._laptop.home.parent / "demo.json"
-
-    def _control(self) -> tuple[str, int] | None:
-        """Where the demo that owns this home listens; None when there is none."""
-        try:
-            document = json.loads(self._demo_file.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return None
-        control = document.get("control") if isinstance(document, dict) else None
-        host, colon, port = str(control or "").rpartition(":")
-        return (host, int(port)) if colon and port.isdigit() else None
-
-    def bring_up_store(self, deadline: Deadline) -> None:
-        control = self._control()
-        if control is None:
-            raise UsageFault("this home belongs to no demo", reason="no_demo", next_step="start one with `fieldops demo`")
-        try:
-            with socket.create_connection(control, timeout=deadline.check("the demo")) as link:
-                link.settimeout(deadline.check("the demo"))
-                link.sendall(b"store up\n")
-                answer = link.recv(4096).decode("utf-8", "replace").strip()
-        except OSError as error:
-            raise StoreFault(
-                f"the demo does not answer: {error}", reason="unreachable", next_step="start `fieldops demo` again"
-            ) from error
-        if answer and not answer.lower().startswith(("ok", "{")):
-            raise StoreFault(f"the demo says: {answer}", reason="refused", next_step="look at the demo's own output")
 
 
 def _id(entry: DeviceEntry) -> str:

@@ -48,6 +48,15 @@ class Glass:
     approvals: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class VisitClosed:
+    """place: of the report. failed: names of devices that were not reached to the end."""
+
+    place: str
+    text: str
+    failed: tuple[str, ...] = ()
+
+
 class Here(Protocol):
     """This laptop, its clock, and who sits at it."""
 
@@ -208,5 +217,14 @@ class Recording(Protocol):
         """Demo only: ask the demo to start its central store."""
 
 
-class Site(Here, Looking, Changing, Meeting, Running, Recording, Protocol):
+class Leaving(Protocol):
+    """The end of a visit."""
+
+    def close_visit(
+        self, entries: Sequence[DeviceEntry], words: Words, cancel: CancelToken, progress: OnProgress, *, sync: bool
+    ) -> VisitClosed:
+        """Take along what these devices know, and write the visit's report. sync: then bring it all to the central store."""
+
+
+class Site(Here, Looking, Changing, Meeting, Running, Recording, Leaving, Protocol):
     """One laptop at one place."""

@@ -38,7 +38,7 @@ from fieldops.steps import Activate, Approval, Arm, Bench, Commit, Revert, Rotat
 from fieldops.tui.app import Console
 from fieldops.tui.glyphs import ASCII, BLOCKS, Glyphs
 from fieldops.tui.prompts import Asker
-from fieldops.tui.site import Enrolment, Glass
+from fieldops.tui.site import Enrolment, Glass, VisitClosed
 from fieldops.wire import (
     BenchBaseline,
     BenchResult,
@@ -319,6 +319,7 @@ class ValueSite:
     trusted: list[tuple[str, ...]] = field(default_factory=list)
     enrolled: list[tuple[str, str, str, bool]] = field(default_factory=list)
     book: Runbook = field(default_factory=lambda: parse(BOOK.read_bytes(), "runbook.yaml"))
+    closed: list[tuple[tuple[str, ...], str, bool]] = field(default_factory=list)
     run_reports: list[RunReport] = field(default_factory=list)
 
     is_demo = property(lambda self: self.demo)
@@ -514,6 +515,12 @@ class ValueSite:
     ) -> Enrolment:
         self.enrolled.append((entry.name, label, kit, adopt))
         return Enrolment(str(entry.id or "a" * 52), "answered after a restart" if kit else "")
+
+    def close_visit(
+        self, entries: Sequence[DeviceEntry], words: Words, cancel: CancelToken, progress: OnProgress, *, sync: bool
+    ) -> VisitClosed:
+        self.closed.append((tuple(entry.name for entry in entries), words.reason, sync))
+        return VisitClosed("/home/me/fieldops/visits/1/report.txt", "Visit closed\n\nWarnings\n  digits is armed\n", ("gate-11",))
 
     # --- runbooks ---
 

@@ -115,6 +115,25 @@ async def test_what_is_refused_for_another_reason_has_no_glass_to_break(make_con
         assert app.screen is screen
 
 
+# --- the end of a visit -----------------------------------------------------------------------------------------------------
+
+
+async def test_a_visit_is_closed_for_the_devices_shown_and_says_what_is_missing(
+    make_console: Make, until: Until, site: Any
+) -> None:
+    app = make_console()
+    async with app.run_test(size=(80, 24)) as pilot:
+        fleet = await shown(app, pilot, until)
+        await pilot.press("f")
+        await until(pilot, lambda: len(fleet.shown) == 5)
+        await pilot.press("V")
+        await until(pilot, lambda: "CLOSE THE VISIT to 5 devices" in text_of(app))
+        await answer(app, pilot, until, sync="y", reason="done here")
+        await until(pilot, lambda: "MISSING not reached to the end: gate-11" in text_of(app))
+        assert "digits is armed" in text_of(app)
+    assert site.closed == [(("oven-03", "cam-hot", "gate-12", "press-07", "gate-11"), "done here", True)]
+
+
 # --- runbooks ----------------------------------------------------------------------------------------------------------------
 
 

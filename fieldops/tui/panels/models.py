@@ -80,22 +80,13 @@ def slot(status: SlotStatus, now: float, width: int, glyphs: Glyphs) -> Content:
     if status.armed_until is not None:
         lines += wrapped("ARMED", [_armed(status, now)], width, 11, "warn")
     if status.reason:
-        lines += wrapped("because", [reason_words(figures.clean(status.reason))], width, 11)
+        lines += wrapped("because", [figures.clean(why(status.reason))], width, 11)
     if status.checks:
         lines += [Content(""), *checks(status.checks, width, glyphs)]
     return page(lines)
 
 
 _STATE_TONES: dict[str, Tone] = {"trial": "warn", "needs_human": "fail", "settled": "ok", "committed": "ok"}
-_REASONS = {
-    "provisioned": "it came with the device, installed without a laptop",
-    "adopted": "it ran here before, unsigned, and was taken over as it was",
-}
-
-
-def reason_words(reason: str) -> str:
-    """The device's own word for why, where that is no word of a technician's."""
-    return _REASONS.get(reason, reason)
 
 
 def _armed(status: SlotStatus, now: float) -> str:
