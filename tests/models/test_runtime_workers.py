@@ -21,6 +21,7 @@ from fieldops.agent.shadowing import MOST_COPIES, Shadow
 from fieldops.agent.workers import Load, Worker, WorkerSaid
 from fieldops.bench import CPU
 from fieldops.bundles.manifest import MANIFEST_FILE, Rule, Tier
+from fieldops.tiers import Allowance
 from fieldops.wire import ShadowReport
 from tests.models.conftest import DIGITS, spec
 
@@ -206,6 +207,21 @@ def test_copies_for_a_shadow_never_pile_up_and_nobody_waits_for_them(load: Load,
     assert report.dropped >= 100 - MOST_COPIES
     assert (report.failed, report.not_comparable, report.crash) == (0, 0, "")
     assert report.agreed >= 0.9 * report.rows  # the same version: only the large model's allowance may differ
+
+
+def test_while_many_wait_the_large_model_rests_and_every_answer_says_so(load: Load, images: dict[str, Any]) -> None:
+    bodies = [request(images["images"][n : n + 1]) for n in range(200)]
+
+    async def asked() -> tuple[list[Any], Served]:
+        async with serving(load) as served:
+            served.allowance = Allowance(queue_limit=2)
+            return await crowd(served, bodies), served
+
+    answers, served = asyncio.run(asked())
+    told = [(answer["parameters"]["route"], answer["parameters"]["why"]) for answer in answers]
+    assert ("core", "load") in told
+    assert served.figures.rested["load"] == told.count(("core", "load"))
+    assert sum(served.figures.routes.values()) == len(bodies)  # each is counted by its route
 
 
 # --- limits --------------------------------------------------------------------------------------------------------------

@@ -68,6 +68,20 @@ def test_they_reach_what_the_sample_fleet_promises(
     assert cascade >= large - 0.005
 
 
+@pytest.mark.parametrize("version", GOOD[:2])  # the integer graph rounds otherwise elsewhere
+def test_the_threshold_follows_from_calibration_data_alone(
+    version: str, cascades: dict[str, Cascade], images: dict[str, Array]
+) -> None:
+    """The lowest at which the cascade is as often right there as the large model; nothing held out had a say."""
+    inputs, labels = {"pixels": images["cal_images"]}, images["cal_labels"]
+    core, large = (cascades[version].tier(tier, inputs)["probabilities"] for tier in ("core", "large"))
+    tried = [number / 100 for number in range(60, 100, 5)]
+    reached = [
+        t for t in tried if right(np.where(core.max(axis=1, keepdims=True) < t, large, core), labels) >= right(large, labels)
+    ]
+    assert cascades[version].manifest.tiers[0].threshold == pytest.approx((reached or [0.95])[0])
+
+
 @pytest.mark.parametrize("version", GOOD)
 def test_good_versions_pass_the_golden_set_and_their_own_replay(
     version: str, digits: Path, cascades: dict[str, Cascade], golden: Golden
