@@ -36,10 +36,13 @@ class Inference:
             Route("/v2", self.server),
             Route("/v2/health/live", self.live),
             Route("/v2/health/ready", self.ready),
-            Route("/v2/models/{model}", self.metadata),
-            Route("/v2/models/{model}/ready", self.model_ready),
-            Route("/v2/models/{model}/infer", self.infer, methods=["POST"]),
         ]
+        for named in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):
+            routes += [
+                Route(named, self.metadata),
+                Route(f"{named}/ready", self.model_ready),
+                Route(f"{named}/infer", self.infer, methods=["POST"]),
+            ]
         return Starlette(routes=routes, exception_handlers={FieldopsError: _error})
 
     def _served(self, request: Request) -> Served:
@@ -47,7 +50,17 @@ class Inference:
         found = self.device.models.get(model)
         if found is None:
             raise UsageFault(f"no model {model!r} on this device", reason="unknown_model", next_step="see GET /v1/models")
+        self._as_asked(request, found.version)
         return found
+
+    @staticmethod
+    def _as_asked(request: Request, version: str) -> None:
+        """Who names a version must not get another's answer. Raises UsageFault (not_found)."""
+        wanted = request.path_params.get("version", version)
+        if wanted != version:
+            model = request.path_params["model"]
+            message = f"{model} {wanted} does not answer here; {version} does"
+            raise UsageFault(message, reason="not_found", next_step="ask without a version")
 
     async def server(self, _: Request) -> Response:
         return reply({"name": "fieldops-agent", "version": "1", "extensions": ["binary_tensor_data"]})
@@ -84,6 +97,7 @@ class Inference:
             return reply({"error": error.message}, 400 if error.kind == "bad_request" else 500)
         except WorkerGone as error:
             return reply({"error": str(error)}, 503)
+        self._as_asked(request, answered.version)  # another may have been put in service meanwhile
         if answered.json_bytes is None:
             return Response(answered.body, media_type="application/json")
         size = {LENGTH_HEADER: str(answered.json_bytes)}

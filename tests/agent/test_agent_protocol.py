@@ -43,6 +43,13 @@ def test_tritons_client_finds_the_model_and_gets_the_same_answer_in_both_forms(s
         assert answers[0].shape == (8, 10)
         np.testing.assert_allclose(answers[0], answers[1], rtol=1e-6)
         assert (answers[0].argmax(axis=1) == labels).sum() >= 7
+        given, asked = wanted(rows, binary=True)
+        named = client.infer("digits", [given], outputs=[asked], model_version="1.0.0").as_numpy("probabilities")
+        np.testing.assert_array_equal(named, answers[0])
+        assert client.is_model_ready("digits", "1.0.0")
+        assert not client.is_model_ready("digits", "1.1.0")
+        with pytest.raises(InferenceServerException, match=r"1\.1\.0 does not answer here; 1\.0\.0 does"):
+            client.infer("digits", [given], outputs=[asked], model_version="1.1.0")
         wrong, asked = wanted(np.zeros((1, 3), np.float32), binary=True)
         with pytest.raises(InferenceServerException, match="shape"):
             client.infer("digits", [wrong], outputs=[asked])

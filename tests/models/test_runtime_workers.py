@@ -55,6 +55,24 @@ def test_a_provider_that_is_not_there_any_more_costs_its_speed_and_not_the_model
     assert "WarpExecutionProvider" in caplog.text
 
 
+def test_one_that_takes_the_worker_down_again_and_again_is_left_for_the_cpus(load: Load, images: dict[str, Any]) -> None:
+    body = request(images["images"][:1])
+
+    async def asked() -> list[str]:
+        used: list[str] = []
+        async with serving(replace(load, provider="WarpExecutionProvider")) as served, asyncio.timeout(60):
+            while len(used) < 3:
+                worker = served.worker
+                assert worker is not None
+                used.append(worker.load.provider)
+                worker.kill()  # as its driver would
+                while served.worker is worker:
+                    await crowd(served, [body])
+        return used
+
+    assert asyncio.run(asked()) == ["WarpExecutionProvider", "WarpExecutionProvider", CPU]
+
+
 GOOD = {"known": True, "passed": True, "accuracy": 0.99, "floor": 0.9, "worst": 1e-6, "worst_of_all": 1e-6, "tolerance": 1e-4}
 
 
