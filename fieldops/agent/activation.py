@@ -14,7 +14,7 @@ from fieldops.agent.judged import Judge
 from fieldops.agent.records import done
 from fieldops.agent.shadow_phase import ShadowPhase
 from fieldops.agent.shadowing import judged, skipped
-from fieldops.agent.standing import check_standing
+from fieldops.agent.standing import check_standing, judged_fact, metadata_version
 from fieldops.agent.suitability import IDLE_FACT, check_trial, idle_power
 from fieldops.agent.validation import Verdict
 from fieldops.edges.registry import Change, Installed
@@ -97,7 +97,10 @@ class Activation:
         trial = Trial(boot_id=device.boot_id, deadline=monotonic() + step.trial_s, attempts=max(1, step.attempts))
         slot = advance(slot, "passed", now=device.now(), reason="validated", trial=trial)
         record = replace(record, phase="trial", checks=verdict.checks)
-        also = [lambda change: self._first_baseline(change, installed, verdict)]
+        also = [
+            lambda change: self._first_baseline(change, installed, verdict),
+            lambda change: change.fact(judged_fact(slot.model), metadata_version(device)),
+        ]
         if idle_w is not None:
             also.append(lambda change: change.fact(IDLE_FACT, f"{idle_w:.3f}"))
         note = device.entry(actor, "trial", step.model, step.version, "validated", f"{step.trial_s} s")
@@ -186,6 +189,9 @@ class Activation:
                 next_step="activate it first",
             )
         self._healthy(slot)
+        installed = device.registry.version(slot.model, step.version)
+        if installed is not None and device.registry.fact(judged_fact(slot.model)) != metadata_version(device):
+            check_standing(device, self._judge, installed, way_back=True)  # news came in its trial; its age was judged before
         former = device.registry.version(slot.model, slot.active) if slot.active else None
         probation = Trial(boot_id=device.boot_id, deadline=monotonic() + device.config.probation_s, attempts=1)
         before = slot.active

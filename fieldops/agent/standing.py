@@ -34,6 +34,15 @@ def aged_fact(manifest_sha256: str) -> str:
     return f"expired.{manifest_sha256}"
 
 
+def judged_fact(model: str) -> str:
+    """Name of the fact by which metadata the version on trial was judged: nothing newer, nothing to ask again."""
+    return f"standing:{model}"
+
+
+def metadata_version(device: Device) -> str:
+    return device.registry.fact("timestamp_version", "0")
+
+
 def check_standing(device: Device, judge: Judge, installed: Installed, *, way_back: bool = False) -> None:
     """way_back: to an older version that somebody named; old metadata is no reason against it, a withdrawal is.
 
