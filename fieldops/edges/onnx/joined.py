@@ -17,10 +17,11 @@ import numpy as np
 from fieldops.edges.onnx.cascade import BROKEN, Answer, Cascade, First
 from fieldops.edges.onnx.runtime import Array, Tensors
 from fieldops.edges.onnx.timing import made_up_inputs
-from fieldops.errors import DeviceCannot, FieldopsError
+from fieldops.errors import FieldopsError
 from fieldops.tiers import Choice, Refusal
 
 MOST_ROWS = 64  # of one run; more rows gain nothing on a small device, and the first waits for the last
+LONGEST_S = 0.25  # of one row: where it takes longer nobody is asked to wait for others, and no load for this to be tried
 RELATIVE, ABSOLUTE = 1e-3, 1e-4  # by which a row may differ when others are beside it: other kernels add up in another order
 
 
@@ -135,7 +136,7 @@ def joins(cascade: Cascade) -> bool:
     neighbours = [ordinary, _extreme(ordinary, 1e4), _extreme(ordinary, np.nan)]
     try:
         return all(_own_row(cascade, tier, ordinary, _together(neighbours)) for tier in cascade.tier_names)
-    except (FieldopsError, DeviceCannot):
+    except FieldopsError:
         return False  # its inputs are not free to be made up: nothing is known of it, so each request goes alone
 
 
@@ -144,7 +145,11 @@ def _extreme(inputs: Tensors, factor: float) -> Tensors:
 
 
 def _own_row(cascade: Cascade, tier: str, one: Tensors, three: Tensors) -> bool:
-    alone, beside = cascade.tier(tier, one), cascade.tier(tier, three)
+    start = perf_counter()
+    alone = cascade.tier(tier, one)
+    if perf_counter() - start > LONGEST_S:
+        return False
+    beside = cascade.tier(tier, three)
     return all(
         beside[name].shape == (3, *value.shape[1:])
         and len(value) == 1
