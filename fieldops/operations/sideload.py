@@ -262,7 +262,8 @@ def plan(
         steps.append(Planned(Activate(model=manifest.model, version=manifest.version, trial_s=trial_s, shadow_s=shadow_s)))
     if commit and window is None:
         steps.append(Planned(Commit(model=manifest.model, version=manifest.version)))
-    return SideloadPlan(device.entry.name, manifest.model, active, manifest.version, tuple(steps), _warnings(slot, bundle))
+    warnings = (*_warnings(slot, bundle), *_over_by_then(trust, bundle, window))
+    return SideloadPlan(device.entry.name, manifest.model, active, manifest.version, tuple(steps), warnings)
 
 
 def commit(gate: Gate, device: Device, model: str, version: str, deadline: Deadline, *, words: Words = Words()) -> StepRecord:
@@ -284,6 +285,15 @@ def _digest_of(slot: SlotStatus | None, version: str | None) -> str | None:
     if slot is None:
         return None
     return next((each.manifest_sha256 for each in slot.versions if each.version == version), None)
+
+
+def _over_by_then(trust: Trust, bundle: TrustedBundle, window: Window | None) -> tuple[str, ...]:
+    """A device asks again as it begins: what has expired by then is disarmed."""
+    expires = trust.facts().expires
+    if window is None or bundle.broken is not None or expires is None or expires >= window.end:
+        return ()
+    day = dt.datetime.fromtimestamp(expires, dt.UTC).strftime("%Y-%m-%d %H:%M")
+    return (f"its signed metadata expires {day} UTC, before its window ends: from then on the device does not try it",)
 
 
 def _warnings(slot: SlotStatus | None, bundle: TrustedBundle) -> tuple[str, ...]:

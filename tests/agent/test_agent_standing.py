@@ -11,6 +11,7 @@ import pytest
 from fieldops.edges.registry import Registry
 from fieldops.edges.tuf_client import TrustStore
 from fieldops.errors import TrustRefused
+from fieldops.operations.sideload import Window, plan
 from fieldops.policy import Person, PolicyDocument, encode_policy
 from fieldops.steps import Activate, Arm, Revert
 from tests.agent.conftest import Agent, Laptop, within
@@ -131,7 +132,11 @@ def test_an_armed_version_whose_metadata_expired_meanwhile_stays_staged_and_the_
     visitor.install(device, "1.1.0")
     visitor.stage(device, "digits@1.2.0")
     now = time.time()
-    visitor.do(device, Arm(model="digits", version="1.2.0", trial_s=5, start=now + 25 * DAY, end=now + 29 * DAY))
+    with visitor.device(device) as connected:
+        window = Window(now + 25 * DAY, now + 29 * DAY)
+        told = plan(visitor.trust, connected, visitor.bundle("digits@1.2.0"), within(), window=window).warnings
+    assert any("before its window ends" in each for each in told)
+    visitor.do(device, Arm(model="digits", version="1.2.0", trial_s=5, start=window.start, end=window.end))
     device.stop()
     registry = Registry.open(device.home / "registry.db")
     with registry.change() as change:
