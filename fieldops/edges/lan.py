@@ -17,6 +17,7 @@ import httpx
 from fieldops.deadline import Deadline
 from fieldops.edges import dial
 from fieldops.edges.agent_api import AgentDevice
+from fieldops.edges.agent_requests import QUIET_S
 from fieldops.edges.keys import certificate_key
 from fieldops.edges.pipe import FixedBackend, client_over
 from fieldops.errors import LinkFault, LinkLost, NotAuthorised, StorageFault, Unreachable
@@ -113,7 +114,7 @@ def _context(pinned: str, certificate: str | None, key: Path | None) -> ssl.SSLC
 
 
 def _prove(client: httpx.Client, entry: DeviceEntry, pinned: str, backend: _LanBackend, deadline: Deadline) -> None:
-    limit = httpx.Timeout(min(10.0, deadline.check("tls", entry.name)))
+    limit = httpx.Timeout(min(QUIET_S, deadline.check("tls", entry.name)))
     try:
         response = client.get("/v1/hello", timeout=limit)
     except (httpx.RemoteProtocolError, httpx.ReadError) as broken:
@@ -128,7 +129,7 @@ def _why_broken(entry: DeviceEntry, pinned: str, backend: _LanBackend, deadline:
     """Ask once without a certificate: a device that then says 401 knows us not."""
     with client_over(backend, f"https://{tls_name(key_id(certificate_key(pinned)))}", _context(pinned, None, None)) as stranger:
         try:
-            response = stranger.get("/v1/hello", timeout=httpx.Timeout(min(10.0, deadline.check("tls", entry.name))))
+            response = stranger.get("/v1/hello", timeout=httpx.Timeout(min(QUIET_S, deadline.check("tls", entry.name))))
         except httpx.RequestError as error:
             return _connecting_fault(error, entry, backend)
     if response.status_code == httpx.codes.UNAUTHORIZED:
