@@ -19,6 +19,7 @@ from fieldops.edges.disk import write_whole
 from fieldops.edges.keys import ssh_keygen
 from fieldops.errors import DeviceCannot
 
+TELEMETRY_S = 10  # so that a tour of two minutes has some to bring
 SPARE_BYTES = 8 * 1024  # what a used-up quota still leaves
 
 
@@ -68,6 +69,7 @@ class Place:
             used = sum(path.stat().st_size for path in blobs.iterdir()) if blobs.is_dir() else 0
             if used:
                 lines += ["[storage]", f"quota_bytes = {used + SPARE_BYTES}"]
+        lines += ["[telemetry]", f"every_s = {TELEMETRY_S}"]
         lines += ["[sensors]", f'root = "{self.folder / "sys"}"']
         if self.camera.condition == "foreign-model":
             lines += ["[foreign]", f'model = "{MODEL}"', f'file = "{MODEL}.onnx"']

@@ -14,6 +14,7 @@ from fieldops.bundles.manifest import Manifest
 from fieldops.deadline import Deadline
 from fieldops.decoding import decoder
 from fieldops.edges.appraisal import OnnxAppraiser
+from fieldops.edges.samples import new_key
 from fieldops.edges.tuf_signer import ReleaseRepo
 from fieldops.operations import release as operation
 from fieldops.policy import Person, PolicyDocument, encode_policy
@@ -28,6 +29,7 @@ DEGRADED = "2.0.0-bad"
 CHANNEL_OF = {"1.2.0": "canary"}
 RUNBOOK = "rollback-model"
 STICK_DAYS = 30.0
+SAMPLES_KEY = "samples.key"  # of the release team's keys: opens what visits bring along
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +41,17 @@ class Staff:
     public_line: str
 
 
-def policy_of(staff: tuple[Staff, ...]) -> PolicyDocument:
-    """Two roles: a technician takes every step that exists today; a lead also those that later versions bring."""
+def policy_of(staff: tuple[Staff, ...], recipient: str) -> PolicyDocument:
+    """Two roles: a technician takes every step that exists today; a lead also those that later versions bring.
+
+    recipient: the public key of whoever retrains.
+    """
     return PolicyDocument(
         v=1,
         roles={"technician": sorted(kind.__name__ for kind in STEP_KINDS), "lead": ["*"]},
         people={each.fingerprint: Person(role=each.role, label=f"the demo's {each.role}") for each in staff},
         keep_samples=100,
+        sample_recipients=[recipient],
     )
 
 
@@ -67,7 +73,7 @@ def make(folder: Path, sample: Path, staff: tuple[Staff, ...], clock: Clock, dea
     digits = sample / "digits"
     repo.add_policy_target("policy/golden/digits/set.npz", (digits / "golden.npz").read_bytes())
     repo.add_policy_target("policy/people/current/allowed_signers", allowed_signers(staff).encode())
-    repo.add_policy_target("policy/rules/current/policy.json", encode_policy(policy_of(staff)))
+    repo.add_policy_target("policy/rules/current/policy.json", encode_policy(policy_of(staff, new_key(keys / SAMPLES_KEY))))
     for book in sorted((sample / "runbooks").glob("*/runbook.yaml")):
         repo.add_policy_target(f"policy/runbooks/{book.parent.name}/runbook.yaml", book.read_bytes())
     for spec in sorted(digits.glob("*/spec.json")):

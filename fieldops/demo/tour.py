@@ -33,6 +33,7 @@ STEPS: dict[str, Step] = {
     "degraded-reverts": tour_changes.degraded,
     "laptop-dies-reverts": tour_changes.laptop_dies,
     "runbook-rollback": tour_changes.runbook_rollback,
+    "visit-close": tour_record.visit_close,
     "sync": tour_record.sync,
     "audit-verify": tour_record.audit_verify,
 }

@@ -1,4 +1,4 @@
-"""The tour's end: the record reaches the centre, and anybody can check it."""
+"""The tour's end: what devices know comes along, the record reaches the centre, and anybody can check it."""
 
 from __future__ import annotations
 
@@ -7,16 +7,49 @@ import shutil
 import sqlite3
 import subprocess
 import tempfile
+import urllib.request
 from pathlib import Path
 from typing import Any
 
+from fieldops.deadline import Deadline
 from fieldops.demo import children
 from fieldops.demo.control import ask
+from fieldops.demo.release import SAMPLES_KEY
 from fieldops.demo.scene import NotSo, Scene, check
 from fieldops.errors import StoreFault
 from fieldops.operations import sync as operation
-from fieldops.operations import trail
+from fieldops.operations import trail, visit
+from fieldops.wire import DeviceTelemetries, decode
 from fieldops.wiring import Laptop
+
+
+def visit_close(scene: Scene) -> str:
+    """Telemetry, the devices' own acts and sealed inputs come along; only the release team's key opens the inputs."""
+    laptop, gate, deadline = scene.laptop, scene.laptop.gate(), scene.deadline()
+    folder = laptop.visit_folder()
+    lefts = []
+    for camera in scene.fleet.cameras:
+        if camera.has_agent:
+            with scene.at(scene.entry(camera.name), deadline) as device:
+                lefts.append(visit.leave(gate, device, laptop.telemetry, folder, laptop.clock, deadline))
+    check(bool(lefts) and not any(left.error for left in lefts), f"not every device could be asked: {lefts}")
+    report = visit.close(gate, lefts, laptop.telemetry, folder, laptop.clock)
+    records = sum(left.records for left in lefts)
+    check(records > 0 and all(left.lost == 0 for left in lefts), f"{records} records of telemetry, or a gap")
+    check(report.telemetry_queued == records, f"{report.telemetry_queued} of {records} records are kept here")
+    exported = [each for left in lefts for each in left.samples if each.samples]
+    check(bool(exported), "no device kept an unusual input")
+    sealed, key = Path(exported[0].file), scene.fleet.folder / "release" / "keys" / SAMPLES_KEY
+    opened, unreadable = laptop.office.open_samples(sealed, key, folder.path / "opened.jsonl")
+    check((opened, unreadable) == (exported[0].samples, 0), f"{opened} of {exported[0].samples} inputs could be opened")
+    check(b"pixels" not in sealed.read_bytes(), "an exported input is readable without the key")
+    acts = [entry.act for entry, _ in laptop.journal.read(0, 100_000) if entry.actor.startswith("device:")]
+    check("device.revert" in acts, f"no revert of a device's own stands in the log: {acts}")
+    inputs = sum(each.samples for each in exported)
+    return (
+        f"{len(lefts)} devices: {records} records of telemetry without a gap, {len(acts)} acts of their own in the log, "
+        f"{inputs} sealed inputs that only the release team's key opens"
+    )
 
 
 def sync(scene: Scene) -> str:
@@ -37,17 +70,31 @@ def sync(scene: Scene) -> str:
     check(laptop.pins.store() is not None, "the store came up without letting the laptop in")
     queued = operation.status(journal).queued  # that it was let in is an entry too
     with laptop.exclusive("sync"):
-        first = operation.push(journal, laptop.store(), laptop.clock, deadline)
-        again = operation.push(journal, laptop.store(), laptop.clock, deadline)
+        first = operation.push(journal, laptop.store(), laptop.clock, deadline, shelf=laptop.telemetry)
+        again = operation.push(journal, laptop.store(), laptop.clock, deadline, shelf=laptop.telemetry)
     check(first.pushed == queued and first.duplicate == 0, f"{first.pushed} of {queued} pushed, {first.duplicate} twice")
-    check(again.pushed == 0, f"a second push brought {again.pushed} entries")
+    check((again.pushed, again.telemetry) == (0, 0), f"a second push brought {again.pushed} entries, {again.telemetry} records")
+    _same_telemetry(scene, first.telemetry, deadline)
     head = laptop.store().head(journal.log, deadline)
     check((head.size, head.root) == (journal.size(), journal.root().hex()), f"the store holds {head.size} entries, or others")
     status = operation.status(journal)
     check(status.queued == 0, f"{status.queued} entries are still queued")
     verified = _central_verify(scene)
     check(verified == {"ok": True, "logs": 1, "problems": []}, f"the store's own check says {verified}")
-    return f"{first.pushed} entries pushed, each once; the store's head is the laptop's; its own check holds"
+    return (
+        f"{first.pushed} entries and {first.telemetry} records of telemetry pushed, each once; "
+        "the store's head is the laptop's; its own check holds"
+    )
+
+
+def _same_telemetry(scene: Scene, brought: int, deadline: Deadline) -> None:
+    with urllib.request.urlopen(f"{scene.fleet.centre.url}/v1/devices", timeout=deadline.check("the store")) as answer:  # noqa: S310 - http, as started here
+        held = decode(answer.read(), DeviceTelemetries, sender="the store").devices
+    check(
+        sum(each.records for each in held) == brought,
+        f"the store holds {sum(each.records for each in held)} of {brought} records",
+    )
+    check(not any(each.missing for each in held), "the store misses telemetry that was brought")
 
 
 def _central_verify(scene: Scene) -> dict[str, Any]:

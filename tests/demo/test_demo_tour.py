@@ -21,6 +21,7 @@ STEPS = [
     "degraded-reverts",
     "laptop-dies-reverts",
     "runbook-rollback",
+    "visit-close",
     "sync",
     "audit-verify",
 ]
