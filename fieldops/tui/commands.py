@@ -93,7 +93,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("sideload.rescan", "Look at the media again", "rescan", _on("sideload"), "r", label="rescan"),
     Command("view.refresh", "Ask again now", "refresh", _on("fleet", "device", "audit", "runbooks", "discover"), "r", ("refresh",)),
     Command("view.pause", "Pause or resume live values", "pause", _on("fleet", "device"), "p", ("pause",)),
-    Command("go.audit", "Audit log; from a device only what concerns it", "audit", _on("fleet", "device"), "a", ("audit",), label="audit"),
+    Command("go.audit", "Audit log; from a device, its own part", "audit", _on("fleet", "device"), "a", ("audit",), label="audit"),
     Command("go.discover", "Look for devices on the network and the cable", "discover", _on("fleet"), "d", ("discover",)),
     Command(
         "setup.trust_host", "Compare and trust a host key", "trust_host", _on("fleet", "device", "discover"), "K", ("trust",),

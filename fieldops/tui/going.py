@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fieldops.tui.commands import BY_ID, COMMANDS, by_word
+from fieldops.tui.copying import copy
 
 if TYPE_CHECKING:
     from fieldops.tui.front import Front
@@ -102,20 +103,3 @@ class Going:
         from fieldops.tui.screens.discover import DiscoverScreen
 
         self._front.go(DiscoverScreen())
-
-
-def copy(front: Front, text: str) -> None:
-    """To the terminal's clipboard, which not every terminal has, so a file holds it as well. Only what is known is claimed."""
-    from fieldops.tui.jobs import Job
-
-    if not text:
-        front.tell("nothing here to copy", "warning")
-        return
-    front.copy_to_clipboard(text)
-    site, lines = front.site, len(text.splitlines())
-    front.jobs.start(
-        Job(""),
-        lambda _job: site.keep_text(text),
-        lambda place: front.tell(f"{lines} line{'s' * (lines != 1)} offered to the clipboard, and in {place}"),
-        front.tell_error,
-    )

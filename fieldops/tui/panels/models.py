@@ -5,6 +5,7 @@ from __future__ import annotations
 from textual.content import Content
 
 from fieldops.operations.observe import Snapshot
+from fieldops.slots import why
 from fieldops.tui import figures
 from fieldops.tui.glyphs import Glyphs
 from fieldops.tui.panels.checks import checks

@@ -23,8 +23,9 @@ def progress_bar(progress: Progress | None, width: int, glyphs: Glyphs, elapsed_
         return line(("starting", "muted"))
     head = f"{figures.clean(progress.phase):<11}"
     if not progress.total:
-        done = f"{figures.size(progress.done)}" if progress.done else ""
-        return line((head, "plain"), (done, "muted"))
+        done = f"{figures.size(progress.done)}" if progress.done >= 1024 else ""
+        since = f"  {figures.age(elapsed_s)}" if elapsed_s and elapsed_s > 1 else ""
+        return line((head, "plain"), (done + since, "muted"))
     fraction = progress.done / progress.total
     tail = f" {100 * fraction:>3.0f}%  {figures.size(progress.done)} of {figures.size(progress.total)}"
     if elapsed_s and elapsed_s > 1 and progress.done:

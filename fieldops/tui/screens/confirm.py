@@ -35,6 +35,7 @@ class ConfirmScreen(ModalScreen[Answer | None]):
         asked = self._question
         with VerticalScroll(id="confirm", can_focus=False, classes="loud" if asked.loud else None) as box:
             box.border_title = line(asked.title).markup
+            box.border_subtitle = line(self.hint).markup
             yield Static(asking.question(asked, WIDTH - 6), id="confirm-text", markup=False)
             for each in asked.fields:
                 yield Static(line((f"{each.name:<9}", "muted"), (each.note, "muted")), markup=False, classes="label")

@@ -30,7 +30,7 @@ class LineScreen(ModalScreen[str | None]):
         """text: what stands on the line at first."""
         super().__init__()
         self._text = text
-        self._early = ""
+        self._early, self._early_ends = "", len(text)
         self._commands = [command for command in commands if command.words]
         self._completions = [command.words[0] for command in self._commands]
         for command in self._commands:
@@ -66,8 +66,12 @@ class LineScreen(ModalScreen[str | None]):
         self.call_after_refresh(self._insert_early)
 
     def _insert_early(self) -> None:
+        """Before what the field took by itself meanwhile."""
         early, self._early = self._early, ""
-        self.query_one("#line", Input).insert_text_at_cursor(early)
+        box, at = self.query_one("#line", Input), self._early_ends
+        self._early_ends += len(early)
+        box.value = box.value[:at] + early + box.value[at:]
+        box.cursor_position = len(box.value)
 
     def on_input_changed(self, event: Input.Changed) -> None:
         self._hint(event.value)

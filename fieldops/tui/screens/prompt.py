@@ -11,6 +11,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
 from fieldops.tui.panels import prompt as panel
+from fieldops.tui.panels.ink import line
 from fieldops.tui.prompts import Asked
 
 GUARD_S = 0.3
@@ -43,6 +44,7 @@ class PromptScreen(ModalScreen[str | None]):
         question = self._asked.question
         with Vertical(id="prompt") as box:
             box.border_title = panel.title(question)
+            box.border_subtitle = line(self.hint).markup
             yield Static(panel.text(question, panel.WIDTH - 6), id="prompt-text", markup=False)
             kind = Input if question.echo else SecretInput
             yield kind(id="secret", password=not question.echo, max_length=LONGEST, compact=True, disabled=True)

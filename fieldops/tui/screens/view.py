@@ -132,7 +132,7 @@ class View(Screen[None]):
         width = self.size.width
         front = self.app.screen
         if front is not self:
-            self.query_one("#keys", Line).show(line((f" {getattr(front, 'hint', '')}", "muted")))
+            self.query_one("#keys", Line).show(line())  # they are not for now; the dialog has its own
             return
         shown: list[tuple[str, str]] = []
         for key, active in self.active_bindings.items():
