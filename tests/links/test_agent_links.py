@@ -3,11 +3,12 @@
 # ruff: noqa: F811 - fixtures are imported by name
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
+import httpx
 import pytest
 
 from fieldops.deadline import Deadline
@@ -130,6 +131,13 @@ def _reads_all(device: AgentDevice, bench: Bench) -> None:
     assert device.trust(soon()).root_version == 1
     assert isinstance(device.logs(5, soon()), list)
     assert device.record(f"{bench.laptop.signer.laptop}.1.9999", soon()) is None
+
+
+def test_on_the_device_itself(enrolled: Bench) -> None:
+    transport = httpx.HTTPTransport(uds=str(enrolled.runtime / "agent.sock"))
+    client = httpx.Client(transport=transport, base_url="http://agent")
+    with closing(AgentDevice(DeviceEntry(name="one"), "local", client, client.close)) as device:
+        _reads_all(device, enrolled)
 
 
 def test_over_lan(enrolled: Bench, near: SshServer) -> None:
