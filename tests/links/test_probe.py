@@ -57,10 +57,7 @@ def board(tmp_path: Path) -> Path:
         "sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq": "600000\n",
         "sys/devices/system/cpu/cpu0/cpufreq/cpuinfo_max_freq": "1800000\n",
     }
-    for name, text in files.items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(text)
-    return tmp_path
+    return _tree(tmp_path, files)
 
 
 @pytest.mark.parametrize("shell", SHELLS)
@@ -84,6 +81,89 @@ def test_a_board_is_read_by_every_shell(shell: list[str], board: Path) -> None:
     (board / "proc/stat").write_text("cpu  160 0 50 890 0 0 0 0 0 0\ncpu0 1 2\n")
     later = probe.parse(_run(shell, {"FIELDOPS_PROBE_ROOT": str(board)}).stdout, "board")
     assert boards.resources_of(later, facts).cpu_pct == pytest.approx(60.0)
+
+
+JETSON = {
+    "proc/sys/kernel/random/boot_id": "b\n",
+    "sys/class/thermal/thermal_zone0/type": "cpu-thermal\n",
+    "sys/class/thermal/thermal_zone0/temp": "71500\n",
+    "sys/class/thermal/thermal_zone1/temp": "66000\n",
+    "sys/class/thermal/thermal_zone8/temp": "-256000\n",  # a sensor of a core that is off
+    "sys/class/thermal/thermal_zone0/trip_point_0_type": "critical\n",
+    "sys/class/thermal/thermal_zone0/trip_point_0_temp": "104500\n",
+    "sys/class/thermal/thermal_zone0/trip_point_1_type": "passive\n",
+    "sys/class/thermal/thermal_zone0/trip_point_1_temp": "70000\n",
+    "sys/class/thermal/cooling_device0/type": "pwm-fan\n",
+    "sys/class/thermal/cooling_device0/cur_state": "4\n",
+    "sys/class/thermal/cooling_device1/type": "cpufreq-cpu0\n",
+    "sys/class/thermal/cooling_device1/cur_state": "3\n",
+    "sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq": "1190400\n",
+    "sys/devices/system/cpu/cpu0/cpufreq/cpuinfo_max_freq": "2201600\n",
+}
+X86 = {
+    "proc/sys/kernel/random/boot_id": "b\n",
+    "sys/class/hwmon/hwmon2/temp1_input": "64000\n",
+    "sys/class/hwmon/hwmon2/temp2_input": "67000\n",
+    "sys/devices/system/cpu/cpu0/thermal_throttle/core_throttle_count": "12\n",
+    "sys/devices/system/cpu/cpu0/thermal_throttle/package_throttle_count": "40\n",
+    "sys/devices/system/cpu/cpu1/thermal_throttle/core_throttle_count": "0\n",
+}
+
+
+def _tree(folder: Path, files: dict[str, str]) -> Path:
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    return folder
+
+
+def _read(shell: list[str], root: Path) -> probe.Facts:
+    done = _run(shell, {"FIELDOPS_PROBE_ROOT": str(root)})
+    assert done.stderr == b""
+    return probe.parse(done.stdout, "board")
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_a_jetson_says_by_its_cooling_that_it_is_slowed_down(shell: list[str], tmp_path: Path) -> None:
+    now = boards.resources_of(_read(shell, _tree(tmp_path, JETSON)))
+    assert (now.soc_temp_c, now.temp_limit_c) == (71.5, 70.0)
+    assert (now.throttled, now.throttle_reason) == (True, "cooling by lower frequency")
+    assert (now.clock_mhz, now.clock_max_mhz) == (1190.4, 2201.6)
+    _tree(tmp_path, {"sys/class/thermal/cooling_device1/cur_state": "0\n"})  # a fan that turns slows nothing down
+    assert boards.resources_of(_read(shell, tmp_path)).throttled is False
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_an_intel_board_is_throttled_while_its_count_rises(shell: list[str], tmp_path: Path) -> None:
+    before = _read(shell, _tree(tmp_path, X86))
+    now = boards.resources_of(before)
+    assert (now.soc_temp_c, now.throttled) == (67.0, None)  # events since it was switched on say nothing of now
+    assert boards.resources_of(_read(shell, tmp_path), before).throttled is False
+    _tree(tmp_path, {"sys/devices/system/cpu/cpu1/thermal_throttle/core_throttle_count": "2\n"})
+    hot = boards.resources_of(_read(shell, tmp_path), before)
+    assert (hot.throttled, hot.throttle_reason) == (True, "thermal throttle events")
+
+
+READ_ONLY = 'mount --bind / / && mount -o remount,ro,bind / && ! touch "$1" 2>/dev/null && shift && exec "$@"'
+MAY_MOUNT = (
+    shutil.which("unshare") is not None
+    and subprocess.run(["unshare", "--mount", "mount", "--bind", "/", "/"], capture_output=True, check=False).returncode == 0
+)
+
+
+@pytest.mark.skipif(not MAY_MOUNT, reason="needs the right to mount")
+@pytest.mark.parametrize("shell", SHELLS)
+def test_it_needs_nothing_that_can_be_written(shell: list[str], board: Path) -> None:
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", READ_ONLY, "sh", board / "written", *shell, "-c", probe.SCRIPT],
+        capture_output=True,
+        check=True,
+        stdin=subprocess.DEVNULL,
+        env={"PATH": os.environ["PATH"], "FIELDOPS_PROBE_ROOT": str(board)},
+    )
+    assert done.stderr == b""
+    assert boards.resources_of(probe.parse(done.stdout, "board")).cpu_count == 4
+    assert not (board / "written").exists()
 
 
 @pytest.mark.parametrize("shell", SHELLS)
