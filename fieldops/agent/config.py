@@ -15,7 +15,7 @@ _KEYS: dict[str, dict[str, type]] = {
     "lan": {"listen": str},
     "infer": {"port": int},
     "storage": {"quota_bytes": int},
-    "sensors": {"root": str},
+    "sensors": {"root": str, "boot_id": str},
     "runtime": {"folder": str, "unload_first": bool, "together": int},
     "validation": {"latency_samples": int, "probation_s": int, "self_check_s": int},
     "telemetry": {"every_s": int},
@@ -38,6 +38,7 @@ class AgentConfig:
     infer_port: int | None = None  # of loopback HTTP for local programs; 0: any; None: the socket alone
     quota_bytes: int | None = None
     sensors_root: Path = Path("/sys")
+    boot_id: Path = Path("/proc/sys/kernel/random/boot_id")  # the file that tells one start of the machine from another
     runtime: Path | None = None
     unload_first: bool = False  # always make way for a candidate; where memory is short it is done anyway
     together: int = 32  # requests of several programs that may be run as one batch; 1: each alone
@@ -116,6 +117,7 @@ def parse(text: str, file: str) -> AgentConfig:
         infer_port=document.get("infer", {}).get("port"),
         quota_bytes=document.get("storage", {}).get("quota_bytes"),
         sensors_root=Path(document.get("sensors", {}).get("root", "/sys")),
+        boot_id=Path(document.get("sensors", {}).get("boot_id", "/proc/sys/kernel/random/boot_id")),
         runtime=Path(runtime) if runtime else None,
         unload_first=document.get("runtime", {}).get("unload_first", False),
         together=max(1, document.get("runtime", {}).get("together", 32)),

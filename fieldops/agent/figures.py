@@ -19,6 +19,10 @@ SLOWER = 3.0  # times as long for the same programs, and
 UNSURE = 0.5  # times as sure, is worse than any release means to be
 
 
+def _figure(value: float | None, digits: int = 1) -> str:
+    return "unknown" if value is None else f"{value:.{digits}f}"
+
+
 @dataclass(frozen=True, slots=True)
 class Lately:
     """How a version answered the programs of this device. None: too few answers."""
@@ -85,6 +89,13 @@ class Figures:
         if now.confidence is not None and before.confidence is not None and now.confidence < UNSURE * before.confidence:
             return "confidence"
         return ""
+
+    def compared(self, sign: str, ceiling_ms: float) -> str:
+        """In words, for the journal."""
+        now, before = self.lately(), self.before
+        if sign == "confidence":
+            return f"mean confidence {_figure(now.confidence, 2)}; {_figure(before.confidence, 2)} of the version before"
+        return f"p95 {_figure(now.p95_ms)} ms; {_figure(before.p95_ms)} ms of the version before; {ceiling_ms:.1f} ms are signed"
 
     def answer(self, now: float, ms: float, route: str, why: str = "", confidence: float | None = None) -> None:
         self.requests += 1

@@ -143,7 +143,7 @@ class Health:
             sign = ""
         seen.worse = seen.worse + 1 if sign else 0
         if seen.worse >= LOOKS:
-            self._alone(served.model, sign)
+            self._alone(served.model, sign, served.figures.compared(sign, ceiling))
 
     async def _take_window(self, served: Served, seen: _Seen) -> None:
         seen.requests, seen.taken = served.figures.requests, self._device.loop.time()

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
+
+from msgspec.structs import replace as with_note
 
 from fieldops.agent.device import Device
 from fieldops.agent.figures import percentile
@@ -25,6 +27,10 @@ from fieldops.wire import Check
 
 TURN = 8  # requests of one model before the other's turn
 CALL_S = 60.0
+# A worker may end for what its version has no part in: the kernel wanted its memory, or a person killed it. One that ends
+# again is not fit; and before a last-good is given up for it, the device tries once more than that.
+TRIES = 2
+WAY_BACK_TRIES = 3
 POWER_S = 1.0  # under load, of which the second half counts
 UNLIMITED_MS = 1e9  # what a foreign model, which nobody signed, is held to: nothing
 UNLIMITED_BYTES = 1 << 40
@@ -38,6 +44,7 @@ class Verdict:
     checks: list[Check]
     p50_ms: float | None
     served_ms: float | None = None  # median of requests as programs send them; None: not measured
+    died: str = ""  # how its worker ended by itself
 
     @property
     def ok(self) -> bool:
@@ -56,6 +63,23 @@ async def validate(
 
     Raises DeviceCannot: superseded when `stop` is set meanwhile, thermal when the margin is not kept.
     """
+    died: list[str] = []
+    while True:
+        verdict = await _judged(device, installed, stop, way_back=way_back, idle_w=idle_w)
+        if not verdict.died or len(died) + 1 >= (WAY_BACK_TRIES if way_back else TRIES):
+            break
+        died.append(verdict.died)
+        _go_on(stop)
+    if not died:
+        return verdict
+    told = f"a worker before this one ended: {died[-1]}"
+    checks = [with_note(check, note=told) if check.name == "load" else check for check in verdict.checks]
+    return replace(verdict, checks=checks)
+
+
+async def _judged(
+    device: Device, installed: Installed, stop: threading.Event, *, way_back: bool, idle_w: float | None
+) -> Verdict:
     load = device.models.load(installed)
     try:
         worker = await Worker.start(load)
@@ -63,13 +87,15 @@ async def validate(
         name: Literal["digest", "load"] = "digest" if error.kind == "digest" else "load"
         return Verdict(None, [Check(name=name, ok=False, measured=error.message, limit="loads as signed")], None)
     except WorkerGone as error:
-        return Verdict(None, [Check(name="load", ok=False, measured=str(error), limit="a worker that stays up")], None)
+        check = Check(name="load", ok=False, measured=str(error), limit="a worker that stays up")
+        return Verdict(None, [check], None, died=str(error))
     checks = [
         Check(name="digest", ok=True, measured="as signed", limit="SHA-256 of the manifest"),
         Check(name="load", ok=True, measured="loaded", limit="loads as signed"),
     ]
     p50: float | None = None
     served: float | None = None
+    died = ""
     try:
         checks += await _golden(worker, way_back=way_back)
         _go_on(stop)
@@ -83,6 +109,7 @@ async def validate(
     except WorkerSaid as error:
         checks.append(Check(name="load", ok=False, measured=error.message, limit="answers"))
     except (WorkerGone, TimeoutError) as error:
+        died = str(error) if isinstance(error, WorkerGone) else ""
         checks.append(Check(name="load", ok=False, measured=f"the worker ended: {error}", limit="a worker that stays up"))
     except BaseException:
         await worker.stop()
@@ -90,7 +117,7 @@ async def validate(
     if all(check.ok for check in checks):
         return Verdict(worker, checks, p50, served)
     await worker.stop()
-    return Verdict(None, checks, p50)
+    return Verdict(None, checks, p50, died=died)
 
 
 def _go_on(stop: threading.Event) -> None:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import psutil
 
@@ -23,10 +24,13 @@ _PI_BITS = {0: "under-voltage", 1: "frequency capped", 2: "throttled", 3: "soft 
 _COOLERS_OF_CPU = ("processor", "cpufreq", "cpu")
 
 
-def boot_id() -> str:
-    """Changes at every start of the machine and at no other time."""
+BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
+
+
+def boot_id(file: Path = BOOT_ID) -> str:
+    """Changes at every start of the machine and at no other time. file: where the kernel says it, or who stands for it."""
     with contextlib.suppress(OSError):
-        return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+        return file.read_text("ascii").strip()
     return hashlib.sha256(f"boot {psutil.boot_time():.0f}".encode()).hexdigest()[:32]
 
 
@@ -49,9 +53,10 @@ class Supply:
 
 
 class Sensors:
-    """root: `/sys`, or a tree that looks like it. models: the folder whose file system is reported."""
+    """root: `/sys`, or a tree that looks like it. models: the folder whose file system is reported. boot: see boot_id."""
 
-    def __init__(self, root: Path, models: Path, quota_bytes: int | None) -> None:
+    def __init__(self, root: Path, models: Path, quota_bytes: int | None, boot: Path = BOOT_ID) -> None:
+        self._boot = boot
         self._root = root
         self._models = models
         self._quota = quota_bytes
@@ -94,7 +99,7 @@ class Sensors:
         now = time.time()
         return Resources(
             read_at=now,
-            boot_id=boot_id(),
+            boot_id=boot_id(self._boot),
             uptime_s=max(0.0, now - psutil.boot_time()),
             cpu_count=psutil.cpu_count() or 1,
             cpu_pct=psutil.cpu_percent(None),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from fieldops.agent.config import AgentConfig, parse
@@ -22,6 +24,7 @@ listen = "0.0.0.0:7443"
 quota_bytes = 1000
 [sensors]
 root = "/fake"
+boot_id = "/fake/boot"
 [runtime]
 folder = "/tmp/x"
 [validation]
@@ -32,6 +35,7 @@ file = "x.onnx"
 """
     found = parse(text, "agent.toml")
     assert (found.device_class, found.label, found.lan) == ("cabinet", "Pump 7", ("0.0.0.0", 7443))
+    assert (found.sensors_root, found.boot_id) == (Path("/fake"), Path("/fake/boot"))
     assert (found.quota_bytes, found.latency_samples, found.foreign) == (1000, 128, ("digits", "x.onnx"))
 
 

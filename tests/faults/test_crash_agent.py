@@ -1,4 +1,7 @@
-"""Real agents with real models: agent, worker or laptop killed, or the disk full, at the n-th durable operation of a change."""
+"""Real agents with real models: agent, worker or laptop killed, or the disk full, after each journaled transition of a change.
+
+Between two of those the in-process matrix (test_crash_matrix.py) goes through every operation, with kills of its own.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +20,9 @@ from typing import Any
 
 import pytest
 
-from fieldops.agent.crash_matrix import spread
 from fieldops.edges.operation import FAULTS
 from fieldops.errors import FieldopsError
+from fieldops.steps import Activate
 from fieldops.wire import SlotStatus
 from tests.agent.conftest import Agent, Laptop, Release, request_of, within
 
@@ -29,10 +32,14 @@ pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptio
 NEW, OLD = "1.1.0", "1.0.0"
 CHANGES: dict[str, Callable[[Laptop, Agent], object]] = {
     "stage": lambda laptop, agent: laptop.stage(agent, f"digits@{NEW}"),
-    "activate": lambda laptop, agent: laptop.activate(agent, NEW, trial_s=3600, attempts=100),
+    "activate": lambda laptop, agent: laptop.do(agent, _activate(shadow_s=1)),
     "commit": lambda laptop, agent: laptop.commit(agent, NEW),
     "revert": lambda laptop, agent: laptop.revert(agent),
 }
+
+
+def _activate(shadow_s: int = 0) -> Activate:
+    return Activate(model="digits", version=NEW, trial_s=3600, attempts=100, shadow_s=shadow_s)
 
 
 @dataclass
@@ -68,20 +75,20 @@ class Bench:
             if agent.process is not None:
                 agent.kill()
 
-    def operations(self, change: str) -> tuple[int, int]:
-        """(operations before the change, operations after it) of an agent that makes it."""
+    def points(self, change: str) -> list[int]:
+        """After which operations of an agent that makes the change a commit of its registry is on disk."""
         listed, home = self.folder / "operations", self.folder / "count"
         with self.agent(home, self.before(change), f"serve list={listed} 0") as agent:
             first = len(listed.read_text("ascii").splitlines()) if listed.exists() else 0
             CHANGES[change](self.laptop, agent)
-            last = len(listed.read_text("ascii").splitlines())
+            lines = listed.read_text("ascii").splitlines()
         shutil.rmtree(home)
         listed.unlink()
-        return first, last
+        return [at for at, line in enumerate(lines, 1) if at > first and line == "commit registry.db"]
 
     def sound(self, agent: Agent) -> SlotStatus:
         """The invariant: what should answer answers, its files are those of the record, the journal is whole."""
-        slot = agent.slot()
+        slot = agent.until(lambda slot: slot.state not in {"validating", "reverting"})
         answering = slot.candidate if slot.state == "trial" else slot.active
         with agent.client("infer.sock") as client:
             reply = client.post("/v2/models/digits/infer", json=request_of(self.images[0][0]))
@@ -132,7 +139,6 @@ class Bench:
         with self.agent(home, self.before(change), f"serve kill-workers {at}") as agent:
             with contextlib.suppress(FieldopsError):
                 CHANGES[change](self.laptop, agent)
-            agent.until(lambda slot: slot.state not in {"validating", "reverting"})
             self.sound(agent)
             agent.kill()
             agent.start()
@@ -152,6 +158,17 @@ class Bench:
             agent.start()
             self._again(change, agent, self.sound(agent))
         shutil.rmtree(home)
+
+    def visit_points(self) -> list[int]:
+        """As `points`, of a whole visit: stage, activate, commit."""
+        listed, home = self.folder / "operations", self.folder / "count"
+        with self.agent(home, self.before("stage"), f"serve list={listed} 0") as agent:
+            first = len(listed.read_text("ascii").splitlines()) if listed.exists() else 0
+            assert self._visit(agent, self.folder / "laptop.pid", "") == 0
+            lines = listed.read_text("ascii").splitlines()
+        shutil.rmtree(home)
+        listed.unlink()
+        return [at for at, line in enumerate(lines, 1) if at > first and line == "commit registry.db"]
 
     def laptop_dies(self, at: int, *, by_device: bool) -> bool:
         """At its own n-th operation, or at the device's; is it dead."""
@@ -205,19 +222,19 @@ def bench(
 
 
 def test_an_agent_killed_in_the_middle_of_an_activation_or_a_commit_is_old_or_new(bench: Bench) -> None:
-    first, last = bench.operations("activate")
-    bench.killed("activate", (first + last) // 2 + 1)
-    bench.killed("commit", bench.operations("commit")[1])
+    points = bench.points("activate")
+    bench.killed("activate", points[len(points) // 2])
+    bench.killed("commit", bench.points("commit")[-1])
 
 
 def test_a_worker_killed_in_a_validation_leaves_the_old_model_answering(bench: Bench) -> None:
-    first, last = bench.operations("activate")
-    bench.worker_killed("activate", (first + last) // 2)
+    points = bench.points("activate")
+    bench.worker_killed("activate", points[len(points) // 2])
 
 
 def test_a_laptop_that_dies_in_the_middle_is_followed_by_one_that_goes_on(bench: Bench) -> None:
-    first, last = bench.operations("stage")
-    assert bench.laptop_dies((first + last) // 2, by_device=True)
+    points = bench.points("stage")
+    assert bench.laptop_dies(points[len(points) // 2], by_device=True)
 
 
 # --- all of it: make faults ------------------------------------------------------------------------------------------------
@@ -227,19 +244,27 @@ def test_a_laptop_that_dies_in_the_middle_is_followed_by_one_that_goes_on(bench:
 @pytest.mark.timeout(3000)
 @pytest.mark.parametrize("change", list(CHANGES))
 @pytest.mark.parametrize("fault", ["killed", "worker_killed", "full"])
-def test_a_fault_at_every_operation_of_a_change(bench: Bench, change: str, fault: str) -> None:
-    first, last = bench.operations(change)
-    assert last > first
-    for at in spread(last - first):
-        getattr(bench, fault)(change, first + at + 1)
+def test_a_fault_after_every_journaled_transition_of_a_change(bench: Bench, change: str, fault: str) -> None:
+    points = bench.points(change)
+    assert points
+    for at in points:
+        getattr(bench, fault)(change, at)
 
 
 @pytest.mark.slow_faults
 @pytest.mark.timeout(3000)
-@pytest.mark.parametrize("by_device", [True, False])
-def test_a_laptop_killed_at_every_operation_of_a_visit(bench: Bench, by_device: bool) -> None:
+def test_a_laptop_killed_at_every_operation_of_its_own(bench: Bench) -> None:
     at, dead = 1, True
     while dead:
-        dead = bench.laptop_dies(at, by_device=by_device)
+        dead = bench.laptop_dies(at, by_device=False)
         at += 1
     assert at > 10
+
+
+@pytest.mark.slow_faults
+@pytest.mark.timeout(3000)
+def test_a_laptop_killed_after_every_journaled_transition_of_its_device(bench: Bench) -> None:
+    points = bench.visit_points()
+    assert len(points) > 10
+    died = [bench.laptop_dies(at, by_device=True) for at in points]
+    assert sum(died) > len(points) // 2  # what the device does of itself moves the others; some find it through already

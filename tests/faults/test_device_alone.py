@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from fieldops.edges.registry import Registry
 from fieldops.errors import DeviceCannot
 from fieldops.steps import Stage
 from fieldops.wire import JournalEntry
-from tests.agent.conftest import Agent, Laptop, within
+from tests.agent.conftest import Agent, Laptop, request_of, within
 
 
 def _acts(agent: Agent) -> list[tuple[str, str, str]]:
@@ -37,18 +36,65 @@ def _kill_workers(agent: Agent, count: int) -> None:
         waiting.cancel.wait(0.05)
 
 
-def test_a_reboot_in_the_middle_of_a_trial_reverts_it_and_the_log_says_why(device: Agent, laptop: Laptop) -> None:
+@pytest.fixture
+def machine(make_device: Callable[..., Agent], tmp_path: Path) -> Callable[[str], Agent]:
+    """A device whose machine starts anew: machine(boot) cuts its power and starts it in that boot."""
+    boot = tmp_path / "boot_id"
+    boot.write_text("first\n", "ascii")
+    device = make_device(f'[sensors]\nboot_id = "{boot}"\n')
+
+    def start(name: str) -> Agent:
+        if device.process is not None:
+            device.kill()
+        boot.write_text(f"{name}\n", "ascii")
+        return device.start()
+
+    return start
+
+
+def test_a_reboot_in_the_middle_of_a_trial_reverts_it_and_the_log_says_why(
+    machine: Callable[[str], Agent], make_laptop: Callable[..., Laptop]
+) -> None:
+    device, laptop = machine("first"), make_laptop()
+    laptop.enrol(device)
     laptop.stage(device, "digits@1.1.0")
     laptop.activate(device, "1.1.0", trial_s=3600, attempts=100)
-    boot = device.get("/v1/hello")["boot_id"]
-    device.kill()
-    with sqlite3.connect(device.home / "registry.db") as registry:  # as if that trial began before the machine went down
-        registry.execute("UPDATE slots SET body = replace(body, ?, 'another-boot')", (boot,))
-    registry.close()
-    device.start()
-    slot = device.slot()
+    assert machine("first").slot().state == "trial"  # the agent alone began anew
+    slot = machine("second").slot()
     assert (slot.state, slot.active, slot.reason) == ("reverted", "1.0.0", "trial_deadline")
     assert ("device", "reverted", "trial_deadline") in _acts(device)
+    assert device.get("/v1/hello")["boot_id"] == "second"
+    assert {entry["boot_id"] for entry in device.get("/v1/journal")["entries"]} >= {"first", "second"}
+
+
+def test_a_reboot_in_a_probation_begins_it_again_and_health_still_reverts(
+    machine: Callable[[str], Agent], make_laptop: Callable[..., Laptop]
+) -> None:
+    device, laptop = machine("first"), make_laptop()
+    laptop.enrol(device)
+    laptop.install(device, "1.1.0")
+    slot = machine("second").slot()
+    assert (slot.state, slot.active) == ("committed", "1.1.0")
+    _kill_workers(device, 3)
+    slot = device.until(lambda slot: slot.state == "reverted")
+    assert (slot.active, slot.reason) == ("1.0.0", "worker_crashes")
+
+
+def test_a_laptop_that_is_gone_and_a_disk_that_is_full_in_a_trial_end_in_the_old_version(
+    machine: Callable[[str], Agent], make_laptop: Callable[..., Laptop], images: tuple[Any, Any]
+) -> None:
+    device, laptop = machine("first"), make_laptop()
+    laptop.enrol(device)
+    laptop.stage(device, "digits@1.1.0")
+    laptop.activate(device, "1.1.0", trial_s=3600, attempts=100)
+    device.faults = "serve full 1"
+    machine("second")
+    with device.client("infer.sock") as client:
+        said = client.post("/v2/models/digits/infer", json=request_of(images[0][0])).json()["parameters"]
+    assert (said["version"], said["route"] in {"core", "large"}) == ("1.0.0", True)
+    device.faults = ""
+    slot = machine("second").slot()
+    assert (slot.state, slot.active, slot.reason) == ("reverted", "1.0.0", "trial_deadline")
 
 
 def test_a_probation_that_nothing_disturbs_settles_by_itself(
