@@ -116,7 +116,7 @@ class BareDevice:
 
     def support(self, deadline: Deadline) -> Support:
         """What could be installed here, and why not more."""
-        return support_of_facts(read_facts(self._ssh, deadline))
+        return support_of_facts(read_facts(self._ssh, deadline, support=True))
 
     def resources(self, deadline: Deadline) -> Resources:
         facts = read_facts(self._ssh, deadline)
@@ -130,13 +130,13 @@ class BareDevice:
         self._no_agent("drift")
 
     def journal(self, after: int, deadline: Deadline) -> JournalPage:  # noqa: ARG002
-        self._no_agent("a journal")
+        self._no_agent("journal")
 
     def trust(self, deadline: Deadline) -> TrustStatus:  # noqa: ARG002
-        self._no_agent("a trust state")
+        self._no_agent("trust")
 
     def logs(self, lines: int, deadline: Deadline) -> list[str]:  # noqa: ARG002
-        self._no_agent("an agent's log")
+        self._no_agent("log")
 
     def record(self, step_id: str, deadline: Deadline) -> StepRecord | None:  # noqa: ARG002
         self._no_agent("records of changes")
@@ -152,12 +152,13 @@ class BareDevice:
     ) -> StepRecord:
         if self._ssh.unverified is not None:
             raise self._ssh.unverified
-        self._no_agent("a way to change it")
+        self._no_agent("")
 
     def _no_agent(self, what: str) -> NoReturn:
+        """what: that it cannot tell of; "": it was to be changed."""
         raise DeviceCannot(
-            f"no agent runs there, and without one it cannot give {what}",
+            f"no agent runs there, so {f'nothing tells of its {what}' if what else 'nothing can be changed'}",
             reason="no_agent",
-            next_step=f"install and enrol the agent: fieldops device enrol {self._entry.name}",
+            next_step=f"bring the agent along: fieldops device enrol {self._entry.name} --kit DIR (made by `fieldops kit build`)",
             device=self._entry.name,
         )

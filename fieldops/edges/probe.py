@@ -14,7 +14,7 @@ from fieldops.deadline import Deadline
 from fieldops.edges.ssh import SshLink
 from fieldops.errors import MalformedReply, NotAuthorised
 
-SCRIPT = r"""LC_ALL=C; export LC_ALL
+_FACTS = r"""LC_ALL=C; export LC_ALL
 R=${FIELDOPS_PROBE_ROOT:-}
 NL='
 '
@@ -48,15 +48,19 @@ for d in "${FIELDOPS_AGENT_RUNTIME:-}" "$H/run" /run/fieldops-agent "${XDG_RUNTI
  [ -S "$d/agent.sock" ] && { say socket "$d/agent.sock"; if [ -w "$d/agent.sock" ]; then say may 1; else say may 0; fi; break; }; done
 a=${FIELDOPS_AGENT_PROGRAM:-}; [ -n "$a" ] || a=$(command -v fieldops-agent 2>/dev/null) || a=
 for d in "$H" /var/lib/fieldops-agent; do [ -n "$a" ] || { [ -x "$d/agent/bin/fieldops-agent" ] && a=$d/agent/bin/fieldops-agent; }; done
-p=; for i in 3.13 3.12 3.11; do command -v "python$i" >/dev/null 2>&1 && "python$i" -c 'import venv' 2>/dev/null && { p=$i; break; }; done
+say program "$a"
+"""
+_SUPPORT = r"""p=; for i in 3.13 3.12 3.11; do command -v "python$i" >/dev/null 2>&1 && "python$i" -c 'import venv' 2>/dev/null && { p=$i; break; }; done
 if [ -z "$p" ] && command -v python3 >/dev/null 2>&1; then p=$(python3 -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null); fi
 say python "$p"
 l=; for i in /lib/ld-musl-*; do [ -e "$i" ] && l=musl; done
 [ -n "$l" ] || { l=$(getconf GNU_LIBC_VERSION 2>/dev/null) || l=; }
 say libc "$l"; say bits "$(getconf LONG_BIT 2>/dev/null)"
-say program "$a"
-say end 1
 """
+_END = "say end 1\n"
+SCRIPT = _FACTS + _END
+SUPPORT_SCRIPT = _FACTS + _SUPPORT + _END
+"""Also what could be installed here. It starts Python, which takes a small board longer than all the rest."""
 
 _VALUE_LIMIT = 512
 
@@ -108,8 +112,9 @@ def parse(output: bytes, device: str) -> Facts:
     return Facts(values)
 
 
-def read_facts(link: SshLink, deadline: Deadline) -> Facts:
-    return parse(link.run(SCRIPT, deadline).out, link.device)
+def read_facts(link: SshLink, deadline: Deadline, *, support: bool = False) -> Facts:
+    """support: with what could be installed there."""
+    return parse(link.run(SUPPORT_SCRIPT if support else SCRIPT, deadline).out, link.device)
 
 
 def find_agent(link: SshLink, deadline: Deadline) -> AgentPlace | None:

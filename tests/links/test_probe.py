@@ -28,9 +28,9 @@ SHELLS = [
 ]
 
 
-def _run(shell: list[str], environment: dict[str, str]) -> subprocess.CompletedProcess[bytes]:
+def _run(shell: list[str], environment: dict[str, str], script: str = probe.SCRIPT) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run(
-        [*shell, "-c", probe.SCRIPT],
+        [*shell, "-c", script],
         capture_output=True,
         check=True,
         stdin=subprocess.DEVNULL,
@@ -142,6 +142,25 @@ def test_an_intel_board_is_throttled_while_its_count_rises(shell: list[str], tmp
     _tree(tmp_path, {"sys/devices/system/cpu/cpu1/thermal_throttle/core_throttle_count": "2\n"})
     hot = boards.resources_of(_read(shell, tmp_path), before)
     assert (hot.throttled, hot.throttle_reason) == (True, "thermal throttle events")
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_what_could_be_installed_is_asked_for_by_itself_since_it_starts_python(shell: list[str], tmp_path: Path) -> None:
+    begun = tmp_path / "begun"
+    for version in ("3.11", "3.12", "3.13", "3"):
+        program = tmp_path / f"python{version}"
+        program.write_text(f"#!/bin/sh\necho x >>{begun}\n")
+        program.chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    facts = probe.parse(_run(shell, environment).stdout, "board")
+    assert not begun.exists()
+    done = _run(shell, environment, probe.SUPPORT_SCRIPT)
+    assert done.stderr == b""
+    more = probe.parse(done.stdout, "board")
+    assert begun.exists()
+    assert (facts.text("python"), more.text("python")) == ("", "3.13")
+    assert more.text("bits") in {"32", "64"}
+    assert facts.values.keys() < more.values.keys()
 
 
 READ_ONLY = 'mount --bind / / && mount -o remount,ro,bind / && ! touch "$1" 2>/dev/null && shift && exec "$@"'
