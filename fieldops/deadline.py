@@ -57,7 +57,7 @@ class Deadline:
     def check(self, phase: str, device: str | None = None) -> float:
         """Seconds left (> 0). Raises Cancelled, or DeadlinePassed naming `phase`."""
         if self.cancel.cancelled:
-            raise Cancelled(device=device)
+            raise Cancelled(f"cancelled while waiting for {phase}", device=device)
         left = self.left()
         if left <= 0:
             raise DeadlinePassed(

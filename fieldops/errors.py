@@ -212,8 +212,16 @@ class NeedsPerson(FieldopsError):
 class Cancelled(FieldopsError):
     exit_code = 130
 
-    def __init__(self, message: str = "cancelled", *, device: str | None = None) -> None:
-        super().__init__(message, reason="cancelled", next_step="run the same command again to go on", device=device)
+    """message: what was cancelled, and what state is left."""
+
+    def __init__(
+        self,
+        message: str = "cancelled; no change was under way",
+        *,
+        next_step: str = "run the same command again to go on",
+        device: str | None = None,
+    ) -> None:
+        super().__init__(message, reason="cancelled", next_step=next_step, device=device)
 
 
 _BY_EXIT: dict[int, type[FieldopsError]] = {
@@ -233,7 +241,7 @@ def from_parts(*, exit_code: int, reason: str, message: str, next_step: str, dev
     An exit code or trust reason this version does not know becomes a MalformedReply, never a guess.
     """
     if exit_code == Cancelled.exit_code:
-        return Cancelled(message, device=device)
+        return Cancelled(message, next_step=next_step, device=device)
     if exit_code == UsageFault.exit_code:
         return UsageFault(message, reason=reason, next_step=next_step, device=device)
     if exit_code == TrustRefused.exit_code and reason in TRUST_REASONS:

@@ -212,7 +212,8 @@ class _Table:
         ]
 
     def reject(self, key: str, expected: str) -> None:
-        self.faults.append(self.at.fault(key, f"{key} = {self.table.get(key)!r}", expected))
+        found = f"{key} = {self.table[key]!r}" if key in self.table else f"no {key}"
+        self.faults.append(self.at.fault(key, found, expected))
 
     def text(self, key: str) -> str:
         value = self.table.get(key, "")
@@ -223,7 +224,7 @@ class _Table:
 
     def name(self) -> str:
         name = self.text("name")
-        if not NAME_PATTERN.fullmatch(name):
+        if not NAME_PATTERN.fullmatch(name) and isinstance(self.table.get("name", ""), str):
             self.reject("name", "lower-case letters, digits, `.`, `_`, `-`, at most 63")
         return name
 
@@ -264,7 +265,7 @@ def _device(table: dict[str, object], at: _Lines) -> tuple[DeviceEntry | None, l
         owner=read.text("owner"),
     )
     if "ssh" not in table and "lan" not in table:
-        read.faults.append(at.fault("name", f"device {entry.name!r} without an address", "ssh = or lan ="))
+        read.faults.append(at.fault("name", f"{entry.name or 'a device'} without an address", "ssh = or lan ="))
     return (None if read.faults else entry), read.faults
 
 

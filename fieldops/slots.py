@@ -218,3 +218,31 @@ def diagram() -> str:
         lines.append("    from_any_state --> reverting: revert")
     lines.append(f"    from_any_state --> needs_human: more than {MOST_TRANSITIONS} transitions without rest")
     return "\n".join(lines)
+
+
+_WHY: Final[Mapping[str, str]] = {
+    "provisioned": "it came with the device",
+    "foreign": "it ran here before, unsigned",
+    "adopted": "it ran here before, unsigned, and was taken over as it was",
+    "stage": "a version is being copied",
+    "verified": "a version is here, verified",
+    "activate": "a version is being checked",
+    "validated": "it passed its checks",
+    "commit": "its trial was ended well",
+    "probation_over": "it stayed healthy",
+    "pruned": "a version was removed",
+    "superseded": "another version came after it",
+    "trial_deadline": "nobody ended its trial in time",
+    "worker_crashes": "its process crashed",
+    "validation_failed": "it failed its checks",
+    "last_good_failed": "last-good failed its checks as well",
+    "golden_failed": "it failed the golden set",
+    "error_rate": "too many requests failed",
+    "interrupted": "the device was cut off in the middle",
+    "too_many_transitions": "it went round in circles",
+}
+
+
+def why(reason: str) -> str:
+    """The reason of a slot's state in a technician's words; one that is not known here as it is."""
+    return _WHY.get(reason, reason.replace("_", " "))

@@ -148,6 +148,7 @@ class Call:
 
         def interrupted(_signal: int, _frame: FrameType | None) -> None:
             if self.token.cancelled:
+                tell("ended; a change that was under way is recorded as unknown by the next run: see `fieldops audit list` then")
                 os._exit(CANCELLED)
             self.token.cancel()
             tell("stopping; Ctrl+C again ends the program at once")

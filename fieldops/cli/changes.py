@@ -140,5 +140,5 @@ def _print_changes(outcomes: Iterable[Outcome[Records]], by_name: Mapping[str, C
             note = f"; {check.note}" if check.note else ""
             line(f"  {plan.device}: {check.name} {'ok' if check.ok else 'FAILED'}: {check.measured} (limit: {check.limit}){note}")
         trial = f" on trial; `fieldops models {plan.device}` shows the time left" if trial_left else ""
-        said = f": {outcome.value[-1].message}" if plan.from_version == plan.to_version else ""
+        said = f": {outcome.value[-1].message or 'done'}" if plan.from_version == plan.to_version else ""
         line(f"{_heading(plan)}{said}{trial}")

@@ -9,7 +9,7 @@ import typer
 from fieldops.cli.call import Call
 from fieldops.cli.diagnostics import tell
 from fieldops.cli.options import Json, Timeout
-from fieldops.cli.output import document, table
+from fieldops.cli.output import document, line, table
 from fieldops.cli.output import yes as yes_or_no
 from fieldops.fleet import SHOWN_OF_ID
 
@@ -43,7 +43,7 @@ def discover(
         document(Discovered(found=[_found(each) for each in survey.found]))
         return
     table(
-        ("DEVICE", "IN INVENTORY", "ANSWERS", "ADDRESS", "ID", "CLASS", "ENROLLED", "WHY NOT"),
+        ("DEVICE", "KNOWN", "ANSWERS", "ADDRESS", "ID", "ENROLLED"),
         [
             (
                 each.entry.name,
@@ -51,14 +51,15 @@ def discover(
                 yes_or_no(each.hello is not None),
                 each.entry.lan or each.entry.ssh,
                 (each.hello.device if each.hello else each.entry.id or "")[:SHOWN_OF_ID],
-                each.hello.device_class if each.hello else each.entry.device_class,
                 yes_or_no(each.hello.enrolled if each.hello else None),
-                each.error.message.splitlines()[0] if each.error else None,
             )
             for each in survey.found
         ],
         empty="nothing answers, and the inventory is empty; name an address: `fieldops device discover HOST:PORT`",
     )
+    for each in survey.found:
+        if each.error is not None:
+            line(f"{each.entry.name} does not answer: {each.error.message.splitlines()[0]}")
 
 
 def _found(each: Found) -> FoundDevice:

@@ -114,6 +114,9 @@ def _text(made: TakenOn) -> str:
     return f"is enrolled: {made.id[:SHOWN_OF_ID]}{f'; {proof}' if proof else ''}"
 
 
+STATES = frozenset({"running", "done"})  # of a step as a whole: what is done stands in the plan and in the result
+
+
 class _Steps:
     """Progress as lines on stderr: each phase once, and each tenth of it."""
 
@@ -122,6 +125,8 @@ class _Steps:
         self.last = ("", -1)
 
     def __call__(self, progress: Progress) -> None:
+        if progress.phase in STATES:
+            return
         tenth = progress.done * 10 // progress.total if progress.total else 0
         if (progress.phase, tenth) != self.last:
             self.last = (progress.phase, tenth)

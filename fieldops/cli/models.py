@@ -12,6 +12,7 @@ from fieldops.cli.call import Call, Outcome, group, only_failure
 from fieldops.cli.documents.readings import DeviceModels, ModelsReport
 from fieldops.cli.options import AllDevices, DeviceArg, Json, ModelArg, SomeDevicesArg, Timeout
 from fieldops.cli.output import document, line, size, table
+from fieldops.slots import why
 from fieldops.wire import ModelsReport as Report
 from fieldops.wire import SlotStatus
 
@@ -66,7 +67,7 @@ def _row(device: str, slot: SlotStatus) -> tuple[object, ...]:
     if slot.armed_until is not None:
         state += ", armed"
     answers = slot.candidate if slot.state == "trial" else slot.active
-    return device, slot.model, state, answers or "the rule only", slot.last_good, slot.candidate, slot.reason
+    return device, slot.model, state, answers or "the rule only", slot.last_good, slot.candidate, why(slot.reason)
 
 
 def _details(report: Report) -> None:
@@ -74,9 +75,9 @@ def _details(report: Report) -> None:
     if versions:
         line()
         table(
-            ("MODEL", "VERSION", "ROLE", "SIGNED BY", "SIZE"),
+            ("MODEL", "VERSION", "ROLE", "SIGNED", "SIZE"),
             [
-                (slot.model, each.version, each.role.replace("_", "-"), each.signed_by or "nobody", size(each.size_bytes))
+                (slot.model, each.version, each.role.replace("_", "-"), each.signed_by or "unsigned", size(each.size_bytes))
                 for slot, each in versions
             ],
         )

@@ -6,15 +6,17 @@ What devices and sticks say is printed with its control characters replaced, so 
 from __future__ import annotations
 
 import math
+import os
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import msgspec
 
 UNKNOWN = "-"
+GAP = 2
 
 
 def clean(text: object) -> str:
@@ -58,18 +60,61 @@ def line(text: object = "") -> None:
 
 
 def table(headers: Sequence[str], rows: Iterable[Sequence[object]], *, empty: str = "") -> None:
-    """Columns two spaces apart. Columns that hold numbers only stand to the right. `empty` replaces a table without rows."""
+    """Columns two spaces apart. Columns that hold numbers only stand to the right. `empty` replaces a table without rows.
+
+    On a terminal the widest columns give way; a program gets one line a row, however long.
+    """
     cells = [[UNKNOWN if cell is None or cell == "" else clean(cell) for cell in row] for row in rows]
     if not cells:
         if empty:
             line(empty)
         return
+    for text in laid_out(headers, cells, _terminal_columns()):
+        _write(f"{text}\n")
+
+
+def _terminal_columns() -> int | None:
+    return os.get_terminal_size(sys.stdout.fileno()).columns if sys.stdout.isatty() else None
+
+
+def laid_out(headers: Sequence[str], cells: Sequence[Sequence[str]], room: int | None) -> Iterator[str]:
+    """The lines of a table. room: columns of the terminal; None: without end."""
     columns = list(zip(*cells, strict=True))
     widths = [max(width(head), *(width(cell) for cell in column)) for head, column in zip(headers, columns, strict=True)]
     right = [{UNKNOWN} != set(column) and all(cell == UNKNOWN or _numeric(cell) for cell in column) for column in columns]
+    if room is not None:
+        least = [
+            max(width(word) for cell in (head, *column) for word in cell.split())
+            for head, column in zip(headers, columns, strict=True)
+        ]
+        widths = _fitted(widths, least, room - GAP * (len(widths) - 1))
     for row in (headers, *cells):
-        padded = (_pad(cell, size, to_right) for cell, size, to_right in zip(row, widths, right, strict=True))
-        _write(f"{'  '.join(padded).rstrip()}\n")
+        folded = [_folded(cell, size) for cell, size in zip(row, widths, strict=True)]
+        for at in range(max(len(parts) for parts in folded)):
+            padded = (
+                _pad(parts[at] if at < len(parts) else "", size, to_right)
+                for parts, size, to_right in zip(folded, widths, right, strict=True)
+            )
+            yield (" " * GAP).join(padded).rstrip()
+
+
+def _fitted(widths: Sequence[int], least: Sequence[int], room: int) -> list[int]:
+    """The widest column gives way first, none below its longest word; as they were where that does not do."""
+    fitted = list(widths)
+    while sum(fitted) > room:
+        can = [at for at, size in enumerate(fitted) if size > least[at]]
+        if not can:
+            return list(widths)
+        fitted[max(can, key=fitted.__getitem__)] -= 1
+    return fitted
+
+
+def _folded(cell: str, size: int) -> list[str]:
+    if width(cell) <= size:
+        return [cell]
+    import textwrap
+
+    return textwrap.wrap(cell, size, break_on_hyphens=False)
 
 
 def _numeric(cell: str) -> bool:

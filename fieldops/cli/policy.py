@@ -89,7 +89,7 @@ def show(context: typer.Context, json: Json = False) -> None:
     pairs(
         [
             ("root", f"version {facts.root_version}, {facts.root_sha256}" if facts.root_version else "none pinned"),
-            ("metadata", facts.timestamp_version or "none yet"),
+            ("metadata", f"version {facts.timestamp_version}" if facts.timestamp_version else "none yet"),
             ("expires", instant(facts.expires)),
             ("clock", "BEHIND what is signed; the signed time is used" if facts.clock_behind else "plausible"),
             ("you are", f"{actor}: {role or 'no role; you may read, and roll back to last-good'}"),

@@ -217,7 +217,8 @@ def _go_on(call: Call, run: str, params: dict[str, str], *, words: Words) -> int
 
     def said(action: Action, fact: Fact | None) -> None:
         if fact is None:
-            tell(f"{action.kind} {action.id}: {action.what}{f' ({action.explain})' if action.explain else ''}")
+            what = "" if action.what == action.id else f": {action.what}"
+            tell(f"{action.kind} {action.id}{what}{f' ({action.explain})' if action.explain else ''}")
         elif not fact.ok:
             tell(f"  failed: {fact.message or fact.reason}")
 

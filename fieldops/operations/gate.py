@@ -18,7 +18,7 @@ from fieldops.fleet import DeviceId
 from fieldops.operations.evidence import try_collect
 from fieldops.policy import Decision, PolicyDocument, may
 from fieldops.ports import UNVERIFIED, Clock, Device, InventoryFile, Journal, OnProgress, Payload, Signer, Technician
-from fieldops.steps import Change, Step, describe, describe_change, kind_of, subject_of
+from fieldops.steps import Activate, Change, Stage, Step, describe, describe_change, kind_of, subject_of
 from fieldops.wire import (
     STEP_PAYLOAD_TYPE,
     VERSION,
@@ -142,7 +142,7 @@ class Gate:
                 "unknown" if isinstance(error, LinkFault | Cancelled) and error.reason != "not_enrolled" else "failed"
             )
             self._settle(base, intent, Result(status=status, code=error.exit_code, reason=error.reason, detail=error.message))
-            raise error.about(device.entry.name) from None
+            raise (_cut_short(error, step) if isinstance(error, Cancelled) else error).about(device.entry.name) from None
         except BaseException as error:  # a bug or Ctrl+C: the log must still say that nobody knows
             self._settle(base, intent, Result(status="unknown", code=1, reason=type(error).__name__))
             raise
@@ -233,6 +233,22 @@ class Gate:
 
     def _settle(self, base: Draft, intent: Entry, result: Result) -> None:
         self.journal.append(_with(base, phase="outcome", of=intent.seq, result=result))
+
+
+def _cut_short(error: Cancelled, step: Step) -> Cancelled:
+    """What is left of a change that a person stopped: nobody here knows how far the device came."""
+    match step:
+        case Stage():
+            left = "what was copied stays there, and is gone on with"
+        case Activate():
+            left = "a trial that has begun ends in a revert by itself"
+        case _:
+            left = "the device may have done it"
+    return Cancelled(
+        f"cancelled in the middle of: {describe(step)}; {left}. The record says unknown",
+        next_step="see what it came to (`fieldops models DEVICE`), then run the same command again",
+        device=error.device,
+    )
 
 
 def step_id(log: str, seq: int) -> str:

@@ -164,6 +164,17 @@ def test_a_file_with_faults_is_not_touched(tmp_path: Path) -> None:
     assert (tmp_path / "fleet.toml").read_text() == text
 
 
+def test_each_fault_says_what_stands_there_in_the_words_of_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "fleet.toml"
+    file.write_text('[[device]]\nssh = "x@y"\n[[device]]\nname = 3\nlan = "q"\n[[device]]\nname = "ok"\n')
+    with pytest.raises(UsageFault) as refused:
+        FleetFile(file, tmp_path / "known_hosts").read()
+    text = str(refused.value)
+    assert [wanted for wanted in ("no name", "name = 3", "lan = 'q'", "ok without an address") if wanted not in text] == []
+    assert "None" not in text
+    assert text.count("name = 3") == 1
+
+
 def test_permissions_and_a_link_stay_as_the_person_made_them(tmp_path: Path) -> None:
     real = tmp_path / "dotfiles.toml"
     real.write_text(FLEET)

@@ -8,7 +8,7 @@ import sqlite3
 import pytest
 
 from fieldops.edges.keys import open_envelope
-from fieldops.errors import DeviceCannot, FieldopsError, LinkLost, PolicyRefused, StorageFault
+from fieldops.errors import Cancelled, DeviceCannot, FieldopsError, LinkLost, PolicyRefused, StorageFault, next_step_of
 from fieldops.fleet import Inventory
 from fieldops.operations.gate import Words
 from fieldops.policy import NO_POLICY, PolicyDocument
@@ -34,6 +34,7 @@ from fieldops.steps import (
     Step,
     Unenrol,
     Upgrade,
+    describe,
 )
 from fieldops.tiers import TierSettings
 from fieldops.wire import (
@@ -133,6 +134,18 @@ def test_a_lost_link_is_unknown_never_failed(laptop: Laptop, kind: type[Step]) -
     _, outcome = laptop.entries()
     assert outcome.result is not None
     assert (outcome.result.status, outcome.result.reason) == ("unknown", "link_lost")
+
+
+@each_kind
+def test_a_step_that_a_person_stops_says_what_it_was_and_what_is_left(laptop: Laptop, kind: type[Step]) -> None:
+    with pytest.raises(Cancelled) as stopped:
+        laptop.allowed().perform(NearDevice(Cancelled()), EXAMPLES[kind], laptop.deadline())
+    assert describe(EXAMPLES[kind]) in stopped.value.message
+    assert (stopped.value.device, stopped.value.exit_code) == ("cam-01", 130)
+    assert next_step_of(stopped.value).startswith("see what it came to (`fieldops models cam-01`)")
+    _, outcome = laptop.entries()
+    assert outcome.result is not None
+    assert outcome.result.status == "unknown"
 
 
 @each_kind

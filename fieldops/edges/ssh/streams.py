@@ -42,13 +42,15 @@ class SocketBackend(FixedBackend):
     def no_agent(self, why: str) -> Unreachable:
         # the bridge's own words name the socket and a next step as well
         reason = why.partition(". Next: ")[0].removeprefix(f"{self._path}: ")
-        return Unreachable(
-            f"the agent's socket {self._path} cannot be reached: {reason}",
-            phase="open",
-            next_step="check that the agent runs (`fieldops-agent status` at the device), that your login may use its socket,"
-            " and that sshd allows `AllowStreamLocalForwarding` or the agent's program is in the PATH",
-            device=self._connection.device,
-        )
+        told = reason.lower()
+        if "refused" in told or "no such file" in told:
+            message, step = "its agent does not run", "start it at the device; `fieldops-agent status` there says how it is"
+        elif "permission" in told:
+            message, step = "this login may not use its agent", "log in as the user the agent runs as, or one of its group"
+        else:
+            message = "its agent cannot be reached over SSH"
+            step = "let sshd allow `AllowStreamLocalForwarding`, or put fieldops-agent into the PATH of this login"
+        return Unreachable(f"{message} ({self._path}: {reason})", phase="open", next_step=step, device=self._connection.device)
 
 
 class ChannelStream(httpcore.NetworkStream):
