@@ -45,7 +45,7 @@ class AgentConfig:
     latency_samples: int = 64
     probation_s: int = 4 * 3600
     self_check_s: int = 600
-    telemetry_s: int = 60
+    telemetry_s: int = 300
     foreign: tuple[str, str] | None = None
     service: str = ""
 
@@ -124,7 +124,7 @@ def parse(text: str, file: str) -> AgentConfig:
         latency_samples=max(64, validation.get("latency_samples", 64)),
         probation_s=validation.get("probation_s", 4 * 3600),
         self_check_s=validation.get("self_check_s", 600),
-        telemetry_s=max(1, document.get("telemetry", {}).get("every_s", 60)),
+        telemetry_s=max(1, document.get("telemetry", {}).get("every_s", 300)),
         foreign=(foreign["model"], foreign["file"]) if foreign else None,
         service=document.get("service", {}).get("kind", ""),
     )

@@ -32,6 +32,7 @@ class AgentStatus(Struct, frozen=True, kw_only=True):
     hello: Hello
     resources: Resources
     models: ModelsReport
+    telemetry_set_aside: int = 0  # files found damaged; what they held is gone
 
 
 class LocalRevert(Struct, frozen=True, kw_only=True):
@@ -59,7 +60,14 @@ class Local:
 
     async def status(self, _: Request) -> Response:
         resources = await asyncio.to_thread(self.report.resources)
-        return reply(AgentStatus(hello=self.report.hello(), resources=resources, models=self.report.models()))
+        return reply(
+            AgentStatus(
+                hello=self.report.hello(),
+                resources=resources,
+                models=self.report.models(),
+                telemetry_set_aside=self.report.set_aside,
+            )
+        )
 
     async def revert(self, request: Request) -> Response:
         """Answers with the ended record."""

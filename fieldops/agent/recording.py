@@ -11,7 +11,6 @@ import msgspec
 
 from fieldops.agent.device import Device
 from fieldops.agent.serving import Served
-from fieldops.drift.shift import merge
 from fieldops.drift.sketch import Window, packed
 from fieldops.edges.telemetry import Telemetry
 from fieldops.errors import DeviceCannot
@@ -28,7 +27,6 @@ class _Totals:
     requests: int = 0
     failed: int = 0
     counts: dict[str, Counter[str]] = field(default_factory=dict)
-    window: float = 0.0  # end of the newest drift window told
 
 
 class Recorder:
@@ -41,15 +39,21 @@ class Recorder:
         self._started = device.monotonic()
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Until cancelled; what was counted since the last record is then written as one more."""
         await asyncio.to_thread(self._tell_troubles)
         for served in self._device.models.all():
             self._told[served.model] = _Totals(self._device.now())
-        while True:
-            await asyncio.sleep(self._device.config.telemetry_s)
-            for served in self._device.models.all():
-                await asyncio.to_thread(self._telemetry.record, await asyncio.to_thread(self._since_told, served))
-            await asyncio.to_thread(self._tell_troubles)
+        try:
+            while True:
+                await asyncio.sleep(self._device.config.telemetry_s)
+                await asyncio.to_thread(self._write)
+                await asyncio.to_thread(self._tell_troubles)
+        finally:
+            self._write()
+
+    def _write(self) -> None:
+        for served in self._device.models.all():
+            self._telemetry.record(self._since_told(served))
 
     def _tell_troubles(self) -> None:
         """Into the log, and into the journal, which the next laptop copies."""
@@ -68,8 +72,7 @@ class Recorder:
             {"routes": Counter(figures.routes), "rested": Counter(figures.rested), "latency": Counter(figures.latency)},
         )
         slot, heat, supply = device.registry.slot(served.model), device.sensors.heat(), device.sensors.supply()
-        windows = [w for w in self._telemetry.windows(served.model, served.version) if w.ended > before.window]
-        now.window = max((window.ended for window in windows), default=before.window)
+        counted = self._telemetry.counted(served.model, served.version)
         self._told[served.model] = now
         grown = {name: dict(counts - before.counts.get(name, Counter())) for name, counts in now.counts.items()}
         return TelemetryRecord(
@@ -86,18 +89,13 @@ class Recorder:
             routes=grown["routes"],
             rested=grown["rested"],
             latency=grown["latency"],
-            drift=_strays(windows),
-            counted=sum(window.n for window in windows),
-            bins=_bins(windows),
+            drift=_strays(counted) if counted else {},
+            counted=counted.n if counted else 0,
+            bins=packed(counted).counts if counted else {},
             soc_temp_c=heat.soc_temp_c,
             throttled=heat.throttled,
             battery_pct=supply.pct,
         )
-
-    @property
-    def set_aside(self) -> int:
-        """Damaged telemetry files so far."""
-        return self._telemetry.set_aside
 
     def page(self, after: int, name: str | None = None) -> TelemetryPage:
         """name: of the ring that `after` counts in. Blocking."""
@@ -114,18 +112,6 @@ class Recorder:
         )
 
 
-def _strays(windows: list[Window]) -> dict[str, int]:
+def _strays(window: Window) -> dict[str, int]:
     """Values under, over or no number, by feature."""
-    strays: Counter[str] = Counter()
-    for window in windows:
-        for name, counts in window.counts.items():
-            strays[name] += counts[0] + sum(counts[-2:])
-    return dict(strays)
-
-
-def _bins(windows: list[Window]) -> dict[str, str]:
-    """All cells of all windows, packed; nothing where the features changed in between."""
-    try:
-        return packed(merge(windows)).counts if windows else {}
-    except ValueError:
-        return {}
+    return {name: cells[0] + sum(cells[-2:]) for name, cells in window.counts.items()}

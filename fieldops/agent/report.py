@@ -15,6 +15,7 @@ from fieldops.agent.lease import Lease
 from fieldops.agent.newcomer import own_name
 from fieldops.agent.shelf import Shelf
 from fieldops.edges.registry import Installed
+from fieldops.edges.telemetry import Telemetry
 from fieldops.errors import UsageFault
 from fieldops.fleet import Resources, Serving
 from fieldops.slots import Slot
@@ -37,6 +38,12 @@ class Report:
     device: Device
     health: Health
     lease: Lease
+    telemetry: Telemetry
+
+    @property
+    def set_aside(self) -> int:
+        """Telemetry files that were found damaged."""
+        return self.telemetry.set_aside
 
     def hello(self) -> Hello:
         device = self.device

@@ -137,7 +137,7 @@ async def _serve(home: AgentHome, config: AgentConfig, runtime: Runtime, after: 
         lease = Lease(device.monotonic, device.under_way)
         admission = Admission(device, transaction, lease)
         health = told["health"] = Health(device, transaction, admission, telemetry)
-        report = Report(device, health, lease)
+        report = Report(device, health, lease, telemetry)
         recorder, keeper = Recorder(device, telemetry), Keeper(device, telemetry)
         transaction.caring.labelled = keeper.labelled
         uploads = Uploads(device, admission, transaction)

@@ -36,5 +36,7 @@ def run(words: list[str]) -> int:
         lines.append(
             f"serving  {serving.model} {serving.version}  {serving.requests} requests, {serving.failed} failed, p95 {p95}"
         )
+    if status.telemetry_set_aside:
+        lines.append(f"counts   {status.telemetry_set_aside} damaged telemetry files were set aside; what they held is gone")
     sys.stdout.write("\n".join(lines) + "\n")
     return 0

@@ -18,13 +18,14 @@ from typing import TypeVar
 import msgspec
 
 from fieldops.decoding import decoder
+from fieldops.drift.shift import merge
 from fieldops.drift.sketch import Window
 from fieldops.edges.disk import rename, sync_folder, unlink
 from fieldops.errors import StorageFault
 from fieldops.wire import Sample, TelemetryRecord
 
 KEPT = 24
-KEPT_RECORDS = 4096
+KEPT_RECORDS = 8192  # of one model four weeks, at one in five minutes
 PAGE = 500
 SCHEMA_VERSION = 1
 _SCHEMA = (
@@ -62,6 +63,7 @@ class Telemetry:
         self._skipped = 0  # records that found no room since the last that did
         self._lock = threading.Lock()
         self._troubles: list[str] = []
+        self._counted: dict[tuple[str, str], Window] = {}
         self._connection = self._opened()
 
     def close(self) -> None:
@@ -140,6 +142,14 @@ class Telemetry:
             )
 
         self._use(work, None)
+        with self._lock:
+            before = self._counted.get((model, version))
+            self._counted[model, version] = _joined(before, window)
+
+    def counted(self, model: str, version: str) -> Window | None:
+        """All windows added since this was asked last, as one: also of those that were too many to be kept."""
+        with self._lock:
+            return self._counted.pop((model, version), None)
 
     def windows(self, model: str, version: str) -> list[Window]:
         query = "SELECT body FROM windows WHERE model = ? AND version = ? ORDER BY id"
@@ -224,6 +234,15 @@ def _connected(path: str) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def _joined(before: Window | None, window: Window) -> Window:
+    if before is None:
+        return window
+    try:
+        return merge([before, window])
+    except ValueError:  # of other features: the version was staged anew with another sketch
+        return window
 
 
 def _is_damage(error: sqlite3.Error) -> bool:

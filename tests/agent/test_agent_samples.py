@@ -155,6 +155,18 @@ def test_records_say_what_happened_and_what_of_it_is_missing(
         assert connected.telemetry(page.newest, within(), "another").records[0].seq == 1
 
 
+def test_an_agent_that_stops_writes_what_it_counted_since_the_last_record(
+    make_device: Callable[..., Agent], images: tuple[Any, Any]
+) -> None:
+    device = make_device("[telemetry]\nevery_s = 3600\n").start()
+    ask(device, images[0][:7])
+    assert device.get("/v1/telemetry")["records"] == []
+    device.stop()
+    device.start()
+    [record] = device.get("/v1/telemetry")["records"]
+    assert (record["requests"], record["seq"]) == (7, 1)
+
+
 def test_a_record_carries_the_drift_counts_of_its_stretch_packed(
     make_device: Callable[..., Agent], make_laptop: Callable[..., Laptop], images: tuple[Any, Any]
 ) -> None:

@@ -148,3 +148,17 @@ def test_a_row_that_cannot_be_read_counts_as_missing(tmp_path: Path) -> None:
     found = ring.records(0)
     assert ([each.seq for each in found.records], found.lost) == ([1, 3], 1)
     ring.close()
+
+
+def test_counts_of_all_windows_are_told_though_only_the_newest_are_kept(tmp_path: Path) -> None:
+    ring = Telemetry(tmp_path / "t.db")
+    for at in range(100):
+        ring.add("digits", "1.0.0", Window(started=at, ended=at + 1, n=2, counts={"f": [1, 1]}))
+    counted = ring.counted("digits", "1.0.0")
+    assert counted == Window(started=0, ended=100, n=200, counts={"f": [100, 100]})
+    assert ring.counted("digits", "1.0.0") is None
+    ring.add("digits", "1.0.0", Window(started=0, ended=1, n=1, counts={"f": [1]}))
+    ring.add("digits", "1.0.0", Window(started=1, ended=2, n=1, counts={"g": [1]}))
+    assert ring.counted("digits", "1.0.0") == Window(started=1, ended=2, n=1, counts={"g": [1]})
+    assert len(ring.windows("digits", "1.0.0")) < 100
+    ring.close()

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -53,6 +56,10 @@ def test_everything_that_the_device_knows_comes_along(
     assert set(left.bytes_by_feature) >= {"routes", "latency", "drift", "bins"}
     assert left.set_aside == 1
     [samples] = left.samples
+    words = [sys.executable, "-m", "fieldops.agent", "status", "--home", str(device.home)]
+    environment = {**os.environ, "FIELDOPS_AGENT_RUNTIME": str(device.runtime)}
+    status = subprocess.run(words, capture_output=True, text=True, check=True, env=environment)
+    assert "1 damaged telemetry files" in status.stdout
     report = visit.close(laptop.gate, [left], shelf, folder, CLOCK, Words("line 3"))
     assert any("on trial" in warning for warning in report.warnings)
     assert any("damaged telemetry" in warning for warning in report.warnings)
