@@ -1,4 +1,4 @@
-"""`fieldops device enrol`"""
+"""`fieldops device enrol`: with or without bringing the agent along, to undo it, or to give the agent a newer version."""
 
 from __future__ import annotations
 
@@ -36,26 +36,43 @@ def enrol(
     foreign: Annotated[
         str, typer.Option("--foreign", metavar="MODEL=PATH", help="With --kit: the ONNX file the device runs today.")
     ] = "",
+    sudo: Annotated[
+        bool, typer.Option("--sudo", help="With --kit: a service of the system that runs as the login, made by sudo.")
+    ] = False,
     adopt: Annotated[bool, typer.Option("--adopt", help="Take the model that runs there as version 0 and last-good.")] = False,
     expect: Annotated[
         str | None,
         typer.Option("--expect-fingerprint", metavar="SHA256:...", help="Of its SSH host key, typed or scanned from its label."),
     ] = None,
+    upgrade: Annotated[
+        bool, typer.Option("--upgrade", help="Give the agent there the newest signed version that a stick holds for it.")
+    ] = False,
+    source: Annotated[
+        list[str] | None,
+        typer.Option("--from", metavar="PATH", help="With --upgrade: stick, folder or address. Default: removable media."),
+    ] = None,
     remove: Annotated[bool, typer.Option("--remove", help="Undo it: forget this laptop, take the agent away.")] = False,
 ) -> int:
     """Make devices and this laptop know each other, over SSH. --kit brings the agent along to a device without one."""
-    from fieldops.operations.intake import TakenOn, intake
+    from fieldops.operations.intake import Intake, TakenOn, intake
 
     asked.need_person()
-    wanted = intake(label=label, kit=kit, lan=lan, foreign=foreign, adopt=adopt, expect=expect)
-    if remove and (kit is not None or adopt or expect is not None):
-        raise UsageFault("--remove goes alone", reason="usage", next_step="see `fieldops device enrol --help`")
+    wanted = intake(label=label, kit=kit, lan=lan, foreign=foreign, sudo=sudo, adopt=adopt, expect=expect)
+    if source and not upgrade:
+        raise UsageFault("--from needs --upgrade", reason="usage", next_step="see `fieldops device enrol --help`")
+    if upgrade + remove + (wanted != Intake()) > 1:
+        what = "--upgrade goes alone, with --from at most" if upgrade else "--remove goes alone"
+        raise UsageFault(what, reason="usage", next_step="see `fieldops device enrol --help`")
     call, enrolment = asked.call, asked.call.laptop.enrolment
     entries = call.entries(devices, everyone=everyone)
     if expect is not None and len(entries) > 1:
         raise UsageFault(
             "a fingerprint is one device's", reason="usage", next_step="give --expect-fingerprint with one device at a time"
         )
+    if upgrade:
+        from fieldops.cli.upgrade import upgrade as upgraded
+
+        return upgraded(asked, entries, source or [], max(call.timeout, INSTALL_S))
     steps = list(REMOVAL) if remove else enrolment.steps(wanted)
     if asked.dry_run:
         return _show(asked, [Outcome(entry) for entry in entries], steps, removed=remove)

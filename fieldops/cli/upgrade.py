@@ -17,19 +17,17 @@ if TYPE_CHECKING:
     from fieldops.ports import Device
 
 
-def upgrade(asked: Asked, entries: Sequence[DeviceEntry], paths: Sequence[str]) -> int:
-    """paths: sticks, folders or addresses; none: removable media."""
-    laptop, words = asked.call.laptop, asked.words
+def upgrade(asked: Asked, entries: Sequence[DeviceEntry], paths: Sequence[str], seconds: float) -> int:
+    """paths: sticks, folders or addresses; none: removable media. seconds: for each device."""
+    call, laptop, words = asked.call, asked.call.laptop, asked.words
     sources = [laptop.media.at(path) for path in paths] or laptop.media.find()
 
-    def plan(device: Device, deadline: Deadline) -> ChangePlan:
-        return operation.plan(
-            laptop.gate(), laptop.trust, device, sources, deadline, words=words, progress=progress_of(device.entry.name)
-        )
+    def plan(device: Device, _: Deadline) -> ChangePlan:
+        deadline, progress = call.deadline(seconds), progress_of(device.entry.name)
+        return operation.plan(laptop.gate(), laptop.trust, device, sources, deadline, words=words, progress=progress)
 
-    def run(device: Device, planned: ChangePlan, deadline: Deadline) -> Records:
-        entry = device.entry
-        progress = progress_of(entry.name)
-        return operation.run(laptop.gate(), laptop.links.anew, entry, planned, deadline, words=words, progress=progress)
+    def run(device: Device, planned: ChangePlan, _: Deadline) -> Records:
+        deadline, progress = call.deadline(seconds), progress_of(device.entry.name)
+        return operation.run(laptop.gate(), laptop.links.anew, device.entry, planned, deadline, words=words, progress=progress)
 
     return carry_out(asked, entries, plan, run=run)

@@ -15,12 +15,13 @@ from pathlib import PurePosixPath
 
 from msgspec.structs import replace as with_
 
+from fieldops.bundles.kit import agent_version
 from fieldops.deadline import Deadline
 from fieldops.edges import install_script
 from fieldops.edges.agent_api import AgentDevice
 from fieldops.edges.kit import KitFolder
 from fieldops.edges.over_ssh import BareDevice
-from fieldops.edges.ssh import SshLink
+from fieldops.edges.ssh import SshLink, Sudo
 from fieldops.errors import DeviceCannot, LinkFault, MalformedReply
 from fieldops.fleet import DeviceEntry, DeviceId, Resources, key_id
 from fieldops.ports import Grant, OnProgress, Payload, Progress
@@ -52,22 +53,34 @@ class Survey:
     pythons: tuple[tuple[str, str, str, str, int], ...]
     software: str  # kit id of what is installed and whole; "" none
     cron: bool
+    version: str = ""  # of the agent that is installed; "" none
+    login: str = ""  # whose the agent is, where sudo makes its service; "" where no sudo is needed
+
+    @property
+    def words(self) -> list[str]:
+        """The first arguments of every script."""
+        return [self.base, self.mode, self.login]
 
 
 @dataclass(frozen=True, slots=True)
 class Wishes:
-    """What goes into a new agent.toml. lan: "host:port", "" none. foreign: (model, path on the device)."""
+    """What goes into a new agent.toml. lan: "host:port", "" none. foreign: (model, path on the device).
+
+    sudo: a service of the system, which a login that is not root makes by sudo.
+    """
 
     device_class: str = ""
     label: str = ""
     lan: str = ""
     foreign: tuple[str, str] | None = None
+    sudo: bool = False
 
 
 class InstallingDevice:
     """Implements ports.Device. dial: a new SSH link. agent: the device as any other call would find it over SSH.
 
-    met: told the agent's hello before it first signs anything. kit None: nothing is installed, only taken away.
+    met: told the agent's hello before it first signs anything. kit None: nothing is installed, only taken away. password: of
+    the login, where sudo asks for it; asked for once, and forgotten with this object. None: nobody may be asked.
     proof: what was seen, once Enrol is done; unproved: why not.
     """
 
@@ -79,6 +92,7 @@ class InstallingDevice:
         met: Callable[[Hello], None],
         kit: KitFolder | None,
         wishes: Wishes = Wishes(),
+        password: Callable[[SshLink], str | None] | None = None,
     ) -> None:
         self._entry = entry
         self._dial = dial
@@ -86,6 +100,8 @@ class InstallingDevice:
         self._met = met
         self._kit = kit
         self._wishes = wishes
+        self._ask = password
+        self._password: str | None = None
         self._device: Agents | None = None
         self.proof = ""
         self.unproved = ""
@@ -156,9 +172,9 @@ class InstallingDevice:
         self.close()
         link = self._dial(deadline)
         try:
-            found = survey(link, kit.kit.python, deadline)
+            found = survey(link, kit.kit.python, deadline, sudo=self._wishes.sudo)
             self._entry = replace(self._entry, id=self._entry.id or DeviceId(key_id(link.host_key[1])))
-            _install(link, kit, found, self._wishes, deadline, tell)
+            _install(link, kit, found, self._wishes, self._sudo(link, found), deadline, tell)
         finally:
             link.close()
         device = self._awaited(deadline)
@@ -189,14 +205,15 @@ class InstallingDevice:
             tell(Progress("proof: a restart", 1, 2))
             link = self._dial(deadline)
             try:
-                done = link.run(["sh", "-c", install_script.RESTART, "sh", found.base, found.mode], deadline.within(RESTART_S))
+                restart = ["sh", "-c", install_script.RESTART, "sh", *found.words]
+                done = link.run(restart, deadline.within(RESTART_S), sudo=self._sudo(link, found))
                 if done.rc != 0:
                     self.unproved = f"it did not answer after a restart of {HOW[found.mode]}"
                     return
                 proof = json.dumps(
                     {"service": found.mode, "kit": kit.id, "processes": done.out.decode("ascii", "replace").split()}
                 )
-                _must(link, install_script.PROVED, [found.base, found.mode, proof], deadline, self._entry)
+                _must(link, install_script.PROVED, [found.base, proof], deadline, self._entry)
             finally:
                 link.close()
             if self._awaited(deadline).hello(deadline).device != device:
@@ -210,6 +227,18 @@ class InstallingDevice:
             "" if found.mode != "supervised" or found.cron else "; nothing starts it after a reboot there (no systemd, no cron)"
         )
         self.proof = f"it answers after logout and after a restart of {HOW[found.mode]}{boot}"
+
+    def _sudo(self, link: SshLink, found: Survey) -> Sudo | None:
+        """None: root's rights are not needed, or the login is root."""
+        if not found.login:
+            return None
+
+        def password() -> str | None:
+            if self._password is None and self._ask is not None:
+                self._password = self._ask(link)
+            return self._password
+
+        return Sudo(password)
 
     # --- away ------------------------------------------------------------------------------------------------------------
 
@@ -230,7 +259,8 @@ class InstallingDevice:
         link = self._dial(deadline)
         try:
             found = survey(link, "3", deadline)
-            _must(link, install_script.REMOVE, [found.base, found.mode], deadline, self._entry)
+            _must(link, install_script.RETIRE, found.words, deadline, self._entry, sudo=self._sudo(link, found))
+            _must(link, install_script.ERASE, [found.base], deadline, self._entry)
         finally:
             link.close()
         return with_(record, message=f"{record.message}; the agent and its folder are gone")
@@ -247,9 +277,10 @@ def _cannot(entry: DeviceEntry | None, message: str, reason: str, next_step: str
     )
 
 
-def survey(link: SshLink, python: str, deadline: Deadline) -> Survey:
-    """Raises MalformedReply, DeviceCannot for a home folder that cannot be used."""
-    done = link.run(["sh", "-c", install_script.SURVEY, "sh", python], deadline.within(QUICK_S))
+def survey(link: SshLink, python: str, deadline: Deadline, *, sudo: bool = False) -> Survey:
+    """Raises MalformedReply, DeviceCannot for a home folder that cannot be used, or no systemd where sudo is wished for."""
+    words = [install_script.SURVEY, "sh", python, "sudo" if sudo else ""]
+    done = link.run(["sh", "-c", *words], deadline.within(QUICK_S))
     lines = [line.partition("=") for line in done.out.decode("utf-8", "replace").splitlines()]
     said = {key: value for key, _, value in lines if key != "python"}
     if said.get("end") != "1" or said.get("mode") not in HOW:
@@ -263,6 +294,13 @@ def survey(link: SshLink, python: str, deadline: Deadline) -> Survey:
             next_step="set FIELDOPS_AGENT_HOME for this login to a plain, short path",
             device=link.device,
         )
+    if sudo and said["mode"] != "system":
+        raise DeviceCannot(
+            "no systemd runs there that could keep a service of the system",
+            reason="no_systemd",
+            next_step="enrol without --sudo",
+            device=link.device,
+        )
     pythons = [value.split() for key, _, value in lines if key == "python"]
     return Survey(
         base=said["base"],
@@ -272,10 +310,15 @@ def survey(link: SshLink, python: str, deadline: Deadline) -> Survey:
         pythons=tuple((w[0], w[1], w[2], w[3], int(w[4])) for w in pythons if len(w) == 5 and w[4].isdigit()),
         software=said.get("software", "") if said.get("whole") == "1" else "",
         cron=said.get("cron") == "1",
+        version=said.get("version", ""),
+        login=said.get("login", ""),
     )
 
 
-def _install(link: SshLink, kit: KitFolder, found: Survey, wishes: Wishes, deadline: Deadline, tell: OnProgress) -> None:
+def _install(
+    link: SshLink, kit: KitFolder, found: Survey, wishes: Wishes, sudo: Sudo | None, deadline: Deadline, tell: OnProgress
+) -> None:
+    _check_not_older(kit, found, link.device)
     python = _fitting(link, kit, found)
     _must(link, install_script.PREPARE, [found.base], deadline, None)
     if found.software != kit.id:
@@ -286,9 +329,24 @@ def _install(link: SshLink, kit: KitFolder, found: Survey, wishes: Wishes, deadl
         script = 'umask 077; mkdir -p "$1/foreign" && cp -f "$2" "$1/foreign/"'
         _must(link, script, [found.base, wishes.foreign[1]], deadline, None)
     tell(Progress(f"starting: {HOW[found.mode]}", 0, None))
-    kept = install_script.supervisor(found.base) if found.mode == "supervised" else install_script.unit(found.base, found.mode)
-    words = [found.base, found.mode, kit.id, _agent_toml(found, wishes), kept, "1" if found.cron else ""]
-    _must(link, install_script.SWITCH, words, deadline.within(RESTART_S), None)
+    kept = (
+        install_script.supervisor(found.base)
+        if found.mode == "supervised"
+        else install_script.unit(found.base, found.mode, found.login)
+    )
+    words = [*found.words, kit.id, _agent_toml(found, wishes), kept, "1" if found.cron else ""]
+    _must(link, install_script.SWITCH, words, deadline.within(RESTART_S), None, sudo=sudo)
+
+
+def _check_not_older(kit: KitFolder, found: Survey, device: str) -> None:
+    """What runs there has kept things that an older agent may not read. Raises DeviceCannot (older_agent)."""
+    if found.version and agent_version(kit.kit.version) < agent_version(found.version):
+        raise DeviceCannot(
+            f"the kit's agent is {kit.kit.version}, and {found.version} is installed there",
+            reason="older_agent",
+            next_step="use a newer kit; an older one takes `device enrol --remove` first, which forgets models and keys",
+            device=device,
+        )
 
 
 def _fitting(link: SshLink, kit: KitFolder, found: Survey) -> str:
@@ -329,7 +387,7 @@ def _agent_toml(found: Survey, wishes: Wishes) -> str:
         return json.dumps(text, ensure_ascii=False)
 
     lines = [f"class = {quoted(wishes.device_class)}", f"label = {quoted(wishes.label)}", "[service]", f'kind = "{found.mode}"']
-    if found.mode != "system":
+    if found.mode != "system" or found.login:
         lines += ["[runtime]", f"folder = {quoted(found.base + '/run')}"]
     if wishes.lan:
         lines += ["[lan]", f"listen = {quoted(wishes.lan)}"]
@@ -339,8 +397,10 @@ def _agent_toml(found: Survey, wishes: Wishes) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def _must(link: SshLink, script: str, words: list[str], deadline: Deadline, entry: DeviceEntry | None) -> None:
-    done = link.run(["sh", "-c", script, "sh", *words], deadline)
+def _must(
+    link: SshLink, script: str, words: list[str], deadline: Deadline, entry: DeviceEntry | None, *, sudo: Sudo | None = None
+) -> None:
+    done = link.run(["sh", "-c", script, "sh", *words], deadline, sudo=sudo)
     if done.rc == 0:
         return
     said = (done.err or done.out).decode("utf-8", "replace")

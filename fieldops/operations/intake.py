@@ -17,13 +17,14 @@ from fieldops.steps import Step, describe
 class Intake:
     """kit None: an agent runs there already. foreign: (model, file on the device) of what it runs today; needs a kit.
 
-    expected: the fingerprint of its SSH host key, had by another way; "": what is known so far counts.
+    sudo: a service of the system, for a login that is not root; needs a kit. expected: the fingerprint of its SSH host key, had by another way; "": what is known so far counts.
     """
 
     label: str = ""
     kit: Path | None = None
     lan: str = ""
     foreign: tuple[str, str] | None = None
+    sudo: bool = False
     adopt: bool = False
     expected: str = ""
 
@@ -38,10 +39,19 @@ class TakenOn:
 
 
 def intake(
-    *, label: str = "", kit: Path | None = None, lan: str = "", foreign: str = "", adopt: bool = False, expect: str | None = None
+    *,
+    label: str = "",
+    kit: Path | None = None,
+    lan: str = "",
+    foreign: str = "",
+    sudo: bool = False,
+    adopt: bool = False,
+    expect: str | None = None,
 ) -> Intake:
     """From what was typed. Raises UsageFault with all that does not fit together."""
-    faults = [f"--{name} needs --kit" for name, value in (("lan", lan), ("foreign", foreign)) if value and kit is None]
+    faults = [
+        f"--{name} needs --kit" for name, value in (("lan", lan), ("foreign", foreign), ("sudo", sudo)) if value and kit is None
+    ]
     model, equals, path = foreign.partition("=")
     if foreign and not (equals and NAME_PATTERN.fullmatch(model) and path.startswith("/")):
         faults.append(f"--foreign {foreign!r} is not MODEL=/path/on/the/device")
@@ -53,7 +63,7 @@ def intake(
     if faults:
         raise UsageFault("; ".join(faults), reason="usage", next_step="see `fieldops device enrol --help`")
     expected = expected_in(expect) if expect is not None else ""
-    return Intake(label, kit, lan, (model, path) if foreign else None, adopt, expected)
+    return Intake(label, kit, lan, (model, path) if foreign else None, sudo, adopt, expected)
 
 
 def in_words(wanted: Intake, kit: Kit | None, steps: Sequence[Step]) -> list[str]:
@@ -63,6 +73,7 @@ def in_words(wanted: Intake, kit: Kit | None, steps: Sequence[Step]) -> list[str
     adopt = ["adopt the model that runs there as version 0.0.0 and last-good, and measure it"] if wanted.adopt else []
     if kit is None:
         return [*trust, *told, *adopt]
-    push = f"push and install the kit for {kit.platform}, Python {kit.python} ({kit.size_bytes / 1e6:.0f} MB)"
+    service = ", as a service of the system, made by sudo" if wanted.sudo else ""
+    push = f"push and install the kit for {kit.platform}, Python {kit.python} ({kit.size_bytes / 1e6:.0f} MB){service}"
     prove = "prove that the agent answers after logout and after a restart"
     return [*trust, push, *told[:1], prove, *told[1:], *adopt]

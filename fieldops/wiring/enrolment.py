@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fieldops.errors import DeviceCannot, LinkFault
 from fieldops.wiring.links import Links
 
 if TYPE_CHECKING:
@@ -62,18 +63,29 @@ class Enrolment:
         lan: str = "",
         foreign: tuple[str, str] | None = None,
         adopt: bool = False,
+        sudo: bool = False,
         progress: OnProgress | None = None,
     ) -> Installed:
         """Push the kit, install, enrol, prove. Raises UsageFault for a kit that is not as it was built."""
         from fieldops.edges.installing import Wishes
         from fieldops.edges.kit import read
 
-        wishes = Wishes(device_class=entry.device_class, label=entry.site, lan=lan, foreign=foreign)
+        wishes = Wishes(device_class=entry.device_class, label=entry.site, lan=lan, foreign=foreign, sudo=sudo)
         device = self._installing(entry, read(kit), wishes)
         try:
             self._know_witness(device.hello(deadline))
             hello = self._enrolled(device, deadline, words, label=label, adopt=adopt, progress=progress, installs=True)
             return Installed(hello, device.proof, device.unproved)
+        except (DeviceCannot, LinkFault) as error:
+            if not device.unproved:
+                raise
+            # Its agent is gone, so what comes after the proof fails as well, and says less.
+            raise DeviceCannot(
+                f"enrolled, and NOT PROVED that its agent comes back: {device.unproved}; then: {error.message}",
+                reason="not_proved",
+                next_step="see `When it fails` in docs/links.md, then enrol again; until then it puts nothing on trial",
+                device=entry.name,
+            ) from error
         finally:
             device.close()
 
@@ -105,6 +117,7 @@ class Enrolment:
             lan=wanted.lan,
             foreign=wanted.foreign,
             adopt=wanted.adopt,
+            sudo=wanted.sudo,
             progress=progress,
         )
         return TakenOn(made.hello.device, made.proof, made.unproved)
@@ -165,6 +178,7 @@ class Enrolment:
             self._know_witness,
             kit,
             wishes,
+            self.links.sudo_password(entry),
         )
 
     def _know_witness(self, hello: Hello) -> None:

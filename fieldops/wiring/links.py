@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -178,6 +178,21 @@ class Links:
         self._keys.ask = self.desk.ask
         vouching = Vouching(policy.host_keys, first_use=policy.trust_on_first_use, look=look)
         return Terms(self._config(), vouching, self._keys, policy.ssh_passwords)
+
+    def sudo_password(self, entry: DeviceEntry) -> Callable[[SshLink], str | None]:
+        """Asks for the login's password as a login itself would: where somebody can be asked and the signed policy allows it."""
+
+        def password(link: SshLink) -> str | None:
+            from fieldops.edges.keys import ssh_fingerprint
+            from fieldops.ports import Question
+
+            ask = self.desk.ask
+            if ask is None or not self.desk.trust.policy().ssh_passwords:
+                return None
+            host, proved = str(entry.ssh), ssh_fingerprint(link.host_key[1])
+            return ask(Question("password", f"Password for sudo on {host}", device=entry.name, host=host, host_key=proved))
+
+        return password
 
     def _config(self) -> SshConfig:
         """The person's, as the files are now, or the one that config.toml names."""

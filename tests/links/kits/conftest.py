@@ -7,6 +7,7 @@ import fcntl
 import hashlib
 import os
 import shutil
+import subprocess
 import sys
 import time
 import zipfile
@@ -21,6 +22,7 @@ from fieldops import __version__
 from fieldops.bundles.kit import KIT_FILE, REQUIREMENTS_FILE, WHEELS, KitEntry
 from fieldops.edges import keys
 from fieldops.edges.clock import SystemClock
+from fieldops.edges.install_script import INSTALL
 from fieldops.edges.kit import KitFolder, build, read
 from fieldops.edges.tuf_signer import ReleaseRepo
 from fieldops.edges.usb import FolderSource
@@ -59,6 +61,25 @@ def kit(tmp_path_factory: pytest.TempPathFactory) -> KitFolder:
         pytest.skip(f"a kit needs a package index: {error}")
 
 
+@pytest.fixture(scope="session")
+def software(kit: KitFolder, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the kit becomes on a device, installed as there; its folder has the kit's id. For devices that have it already."""
+    base = tmp_path_factory.mktemp("software")
+    (base / "kit").mkdir()
+    for file in kit.files():
+        os.link(file, base / "kit" / file.name)
+    python = Path(sys.base_prefix) / "bin" / f"python{PYTHON}"
+    subprocess.run(["sh", "-c", INSTALL, "sh", base, kit.id, python], check=True, stdout=subprocess.DEVNULL)
+    return base / "software" / kit.id
+
+
+def give_software(software: Path, agent_home: Path) -> None:
+    """A device whose software is whole, so that enrolling it takes no copy."""
+    (agent_home / "software").mkdir(parents=True)
+    subprocess.run(["cp", "-a", software, agent_home / "software"], check=True)
+    (agent_home / "agent").symlink_to(f"software/{software.name}")
+
+
 @dataclass(frozen=True)
 class Team:
     """stick: with the policy alone. person: the key of somebody who may do everything."""
@@ -81,7 +102,7 @@ def team(tmp_path_factory: pytest.TempPathFactory) -> Team:
     base = tmp_path_factory.mktemp("release")
     fingerprint = keys.ssh_keygen(base / "person")
     repo = ReleaseRepo.init(base / "repo", base / "keys", CLOCK)
-    policy = PolicyDocument(v=1, roles={"technician": ["*"]}, people={fingerprint: Person(role="technician")})
+    policy = PolicyDocument(v=1, roles={"technician": ["*"]}, people={fingerprint: Person(role="technician")}, ssh_passwords=True)
     repo.add_policy_target("policy/rules/current/policy.json", encode_policy(policy))
     repo.add_policy_target("policy/golden/digits/set.npz", (DIGITS / "golden.npz").read_bytes())
     repo.sign("policy")
@@ -174,6 +195,7 @@ def next_version(kit: KitFolder, dest: Path, version: str, serve: str | None = N
     for name in ("fieldops/__init__.py", f"fieldops-{version}.dist-info/METADATA"):
         files[name] = files[name].replace(__version__.encode(), version.encode())
     if serve is not None:
+        files["fieldops/agent/serving_agent.py"] = files["fieldops/agent/serve.py"]  # for one that goes on to it
         files["fieldops/agent/serve.py"] = serve.encode()
     new = dest / WHEELS / f"fieldops-{version}-py3-none-any.whl"
     with zipfile.ZipFile(new, "w") as archive:

@@ -11,13 +11,17 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from fieldops import __version__
 from fieldops.bundles.kit import parse_lock
+from fieldops.deadline import Deadline
 from fieldops.edges import keys
 from fieldops.edges.kit import LOCK, KitFolder, build, read
-from fieldops.errors import DeviceCannot, UsageFault
+from fieldops.errors import DeviceCannot, LinkFault, UsageFault
 from fieldops.operations.trail import verify
+from fieldops.steps import Activate
+from tests.cli.conftest import command, environment
 from tests.links.conftest import soon
-from tests.links.kits.conftest import DIGITS, PLATFORM, PYTHON, Site, needs_sshd
+from tests.links.kits.conftest import DIGITS, PLATFORM, PYTHON, Site, needs_sshd, next_version
 
 
 class TestOnSshd:
@@ -71,6 +75,31 @@ class TestOnSshd:
         assert outcome is not None
         assert (outcome.status, outcome.reason) == ("failed", "install_failed")
 
+    def test_an_agent_that_does_not_come_back_is_enrolled_and_puts_nothing_on_trial(
+        self, site: Site, kit: KitFolder, tmp_path: Path
+    ) -> None:
+        """As a person sees it: exit code 6, why, and what the device then refuses."""
+        once = next_version(kit, tmp_path / "kit", __version__, STARTS_ONCE)
+        words = ("device", "enrol", "one", "--kit", str(once.folder), "--yes", "--json")
+        done = subprocess.run(command(*words), env=environment(site.laptop.home), capture_output=True, check=False)
+        assert done.returncode == 6, done.stderr
+        said = json.loads(done.stdout)
+        assert said["reason"] == "not_proved"
+        assert "NOT PROVED that its agent comes back: it did not answer after a restart of a supervisor" in said["message"]
+        assert "puts nothing on trial" in said["next"]
+        outcome = next(entry for entry, _ in site.laptop.journal.read() if (entry.act, entry.phase) == ("Enrol", "outcome"))
+        assert outcome.result is not None
+        assert "NOT PROVED that it comes back: it did not answer after a restart" in outcome.result.detail
+
+        (site.agent_home / "started").unlink()  # somebody mends it, and nobody has proved it
+        until = soon(30)
+        while _refusal_of_a_trial(site, until) is None:
+            until.check("the agent")
+        refused = _refusal_of_a_trial(site, until)
+        assert refused is not None
+        assert (refused.reason, refused.exit_code) == ("not_proved", 6)
+        assert "device enrol" in refused.next_step
+
     def test_a_kit_for_another_machine_is_refused_before_a_byte_is_pushed(
         self, site: Site, kit: KitFolder, tmp_path: Path
     ) -> None:
@@ -82,6 +111,35 @@ class TestOnSshd:
             site.install(read(other))
         assert refused.value.reason == "wrong_kit"
         assert list(site.home.iterdir()) == []
+
+
+# An agent that starts a single time, as one does that loses something of its own at the first start.
+STARTS_ONCE = """
+import sys
+from pathlib import Path
+
+
+def run(words):
+    mark = Path(words[words.index("--home") + 1]) / "started"
+    if mark.exists():
+        sys.exit(3)
+    mark.touch()
+    from fieldops.agent.serving_agent import run
+
+    return run(words)
+"""
+
+
+def _refusal_of_a_trial(site: Site, until: Deadline) -> DeviceCannot | None:
+    """None: no agent answers yet."""
+    try:
+        with site.laptop.links.anew(site.entry, until) as device:
+            site.laptop.gate().perform(device, Activate(model="digits", version="1.0.0"), until)
+    except DeviceCannot as error:
+        return None if error.reason == "no_agent" else error
+    except LinkFault:
+        return None
+    raise AssertionError("it went on trial")
 
 
 def keys_id(site: Site) -> str:

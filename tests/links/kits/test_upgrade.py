@@ -25,7 +25,7 @@ from fieldops.operations.evidence import collect
 from fieldops.ports import Payload
 from tests.cli.conftest import command, environment
 from tests.links.conftest import Cable, soon
-from tests.links.kits.conftest import HANGS, Site, Team, bare_site, needs_sshd, next_version
+from tests.links.kits.conftest import HANGS, Site, Team, bare_site, give_software, needs_sshd, next_version
 
 pytestmark = needs_sshd
 LONG_S = 200.0
@@ -55,10 +55,11 @@ def releases(kit: KitFolder, team: Team, tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture(scope="module")
 def enrolled(
-    short_folder: Path, tmp_path_factory: pytest.TempPathFactory, identity: Path, team: Team, kit: KitFolder
+    short_folder: Path, tmp_path_factory: pytest.TempPathFactory, identity: Path, team: Team, kit: KitFolder, software: Path
 ) -> Iterator[Site]:
     """Each test leaves it with the agent that it found, except the last one."""
     with bare_site(short_folder, tmp_path_factory.mktemp("enrolled"), identity, team) as site:
+        give_software(software, site.agent_home)
         site.install(kit)
         yield site
 
