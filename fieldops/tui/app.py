@@ -20,21 +20,16 @@ from textual.message import Message
 
 from fieldops.errors import FieldopsError, next_step_of
 from fieldops.tui.centre import Centre
-from fieldops.tui.changes import Changes
 from fieldops.tui.commands import BY_ID, EVERYWHERE, Command, bindings
 from fieldops.tui.glyphs import ASCII, Glyphs
-from fieldops.tui.going import Going
 from fieldops.tui.jobs import Bug, Job, Jobs
 from fieldops.tui.looks import Themes, known_keys
 from fieldops.tui.plaintext import PlainText
 from fieldops.tui.polling import Poller
-from fieldops.tui.running import Running
 from fieldops.tui.screens.fleet import FleetScreen
 from fieldops.tui.screens.view import View
-from fieldops.tui.setup import Setup
 from fieldops.tui.site import Site
 from fieldops.tui.snapshots import Key, Sight, SnapshotStore, key_of
-from fieldops.tui.visits import Visits
 
 if TYPE_CHECKING:
     from textual.content import Content
@@ -95,7 +90,7 @@ class Console(App[int], inherit_bindings=False):
         self._no_color = no_color
         self._asker = asker
         self._centre = Centre(self)
-        self._desks: tuple[object, ...] = (self._centre, Running(self), Changes(self), Setup(self), Visits(self), Going(self))
+        self._desks: tuple[object, ...] = ()
         self.animation_level = "none"
         self._set_first_theme()
 
@@ -292,9 +287,21 @@ class Console(App[int], inherit_bindings=False):
             self.tell(f"{command.title}: not on this screen", "warning")
             return
         name = f"do_{command.do}"
-        owner = next(each for each in (self.view, self, *self._desks) if hasattr(each, name))
+        owner = next(each for each in (self.view, self, *self._at_desks()) if hasattr(each, name))
         getattr(owner, name)(argument)
         self.refresh_bindings()
+
+    def _at_desks(self) -> tuple[object, ...]:
+        """Loaded with the first command: the first paint needs none of them."""
+        if not self._desks:
+            from fieldops.tui.changes import Changes
+            from fieldops.tui.going import Going
+            from fieldops.tui.running import Running
+            from fieldops.tui.setup import Setup
+            from fieldops.tui.visits import Visits
+
+            self._desks = (self._centre, Running(self), Changes(self), Setup(self), Visits(self), Going(self))
+        return self._desks
 
     def do_back(self, _argument: str = "") -> None:
         self.leave()

@@ -101,7 +101,7 @@ def test_on_trial_the_candidate_answers_and_the_active_version_is_the_way_back(s
 def test_an_unsigned_version_is_called_so(site: Any) -> None:
     slot = site.snapshots["cam-0001"].models.slots[0]
     foreign = msgspec.structs.replace(slot.versions[0], signed_by="")
-    assert "UNSIGNED" in texts(models_panel.version_cells(slot, foreign))
+    assert "unsigned" in texts(models_panel.version_cells(slot, foreign))
 
 
 def test_the_countdown_goes_on_between_two_readings_and_never_below_nought(site: Any) -> None:

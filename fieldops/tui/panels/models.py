@@ -18,7 +18,7 @@ VERSION_COLUMNS = (
     Column("MODEL", 16, grows=2),
     Column("VERSION", 12, grows=1),
     Column("ROLE", 12),
-    Column("SIGNED BY", 10, grows=1),
+    Column("SIGNED", 10, grows=1),
     Column("SIZE", 9, right=True),
     Column("DIGEST", 10),
 )
@@ -51,7 +51,7 @@ def version_cells(slot: SlotStatus, info: VersionInfo | None) -> tuple[Cell, ...
         Cell(figures.clean(slot.model), "strong"),
         Cell(figures.clean(info.version)),
         Cell(*role),
-        Cell(figures.clean(info.signed_by), "plain") if info.signed_by else Cell("UNSIGNED", "warn"),
+        Cell(figures.clean(info.signed_by), "plain") if info.signed_by else Cell("unsigned", "warn"),
         Cell(figures.size(info.size_bytes)),
         Cell(info.manifest_sha256[:8] or figures.UNKNOWN, "muted"),
     )
