@@ -125,9 +125,9 @@ class Armer:
         if over:
             _clear(device, slot.model, step.version, device.actor, over)
         elif now >= step.start and not self._waits(slot, step):
-            self._begun[slot.model] = self._take(
-                Activate(model=step.model, version=step.version, trial_s=step.trial_s, attempts=1)
-            )
+            step_id = self._take(Activate(model=step.model, version=step.version, trial_s=step.trial_s, attempts=1))
+            if device.registry.record(step_id) is not None:  # else something was under way, and it is asked again
+                self._begun[slot.model] = step_id
 
     def _revoked(self, found: Armed) -> str:
         """By the policy of today, whoever armed it might no longer: why; "" while it holds. What ran out since counts not."""
