@@ -142,21 +142,8 @@ def _break_glass(policy: PolicyDocument, now: float) -> str:
 
 
 def _problems(call: Call) -> list[str]:
-    facts, policy, now = call.laptop.trust.facts(), call.laptop.trust.policy(), call.laptop.clock.now()
-    if not facts.root_version:
-        return ["no root is pinned: `fieldops policy pin ROOT.json --expect-fingerprint HEX`"]
-    problems = []
-    if not facts.timestamp_version:
-        problems.append("no signed metadata was brought yet: plug in a stick, `fieldops stick list`")
-    elif facts.expires is not None and facts.expires <= now:
-        problems.append(f"the signed metadata expired {instant(facts.expires)}: get a newer stick from the release team")
-    elif facts.expires is not None and facts.expires <= now + SOON_S:
-        problems.append(f"the signed metadata expires {instant(facts.expires)}: get a newer stick before")
-    if facts.clock_behind:
-        problems.append("this laptop's clock is behind what is signed: set it")
-    if facts.timestamp_version and not policy.roles:
-        problems.append("the signed metadata carries no policy: nothing but reading and rolling back is allowed")
-    actor = call.laptop.technician.actor()
-    if policy.roles and role_of(policy, actor, now) is None:
-        problems.append(f"{actor} has no role: set [person] key in config.toml, or ask to be listed")
-    return problems
+    from fieldops.operations.readiness import of_trust
+
+    laptop, now = call.laptop, call.laptop.clock.now()
+    found = of_trust(laptop.trust.facts(), laptop.trust.policy(), laptop.technician.actor(), now, now + SOON_S)
+    return [f"{each.detail}: {each.next}" for each in found if not each.ok]

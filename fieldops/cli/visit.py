@@ -23,7 +23,9 @@ app = group()
 def prepare(
     context: typer.Context,
     devices: SomeDevicesArg = None,
-    days: Annotated[float, typer.Option("--days", metavar="DAYS", min=0.0, help="How long keys and signatures must still hold.")] = 7.0,
+    days: Annotated[
+        float, typer.Option("--days", metavar="DAYS", min=0.0, help="How long keys and signatures must still hold.")
+    ] = 7.0,
     source: Annotated[
         str | None, typer.Option("--from", metavar="PATH", help="A stick or folder, instead of what is plugged in.")
     ] = None,

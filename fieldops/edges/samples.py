@@ -31,12 +31,11 @@ class SampleFolder:
         return self.folder / device / f"{model}.{end}"
 
     def samples(self, device: str, model: str) -> list[Sample]:
-        """Oldest first; none before the first pull."""
+        """Oldest first; none before the first pull. A line that is damaged is left out: it hides no other."""
         path = self._file(device, model, "jsonl")
         with storage_faults(path):
-            if not path.exists():
-                return []
-            return [decoder(Sample).decode(line) for line in path.read_bytes().splitlines() if line]
+            lines = path.read_bytes().splitlines() if path.exists() else []
+        return [sample for line in lines if (sample := _sample(line)) is not None]
 
     def add(self, device: str, model: str, new: list[Sample]) -> None:
         """Each once, by its id."""
@@ -66,6 +65,13 @@ class SampleFolder:
             return read_labels(path.read_text("utf-8-sig"), str(path))
         except (OSError, UnicodeDecodeError) as error:
             raise UsageFault(f"{path}: {error}", reason="bad_file", next_step="give a readable CSV file in UTF-8") from error
+
+
+def _sample(line: bytes) -> Sample | None:
+    try:
+        return decoder(Sample).decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
 
 
 def new_key(file: Path) -> str:

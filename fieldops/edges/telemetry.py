@@ -28,6 +28,7 @@ KEPT = 24
 KEPT_RECORDS = 8192  # of one model four weeks, at one in five minutes
 PAGE = 500
 SCHEMA_VERSION = 1
+SAMPLES_A_FILE = 1_000_000  # numbers apart, so that none is given twice: labels on a laptop go by them
 _SCHEMA = (
     "CREATE TABLE IF NOT EXISTS windows (id INTEGER PRIMARY KEY, model TEXT, version TEXT, body TEXT NOT NULL)",
     "CREATE TABLE IF NOT EXISTS records (seq INTEGER PRIMARY KEY AUTOINCREMENT, body TEXT NOT NULL)",
@@ -63,6 +64,7 @@ class Telemetry:
         self._skipped = 0  # records that found no room since the last that did
         self._lock = threading.Lock()
         self._troubles: list[str] = []
+        self._in_memory = False
         self._counted: dict[tuple[str, str], Window] = {}
         self._connection = self._opened()
 
@@ -97,9 +99,10 @@ class Telemetry:
             if not _is_damage(error):
                 raise error
             number = self._put_aside()
-            connection = _connected(str(self._path))
+            connection = _connected(str(self._path), number * SAMPLES_A_FILE)
         except (sqlite3.Error, StorageFault, OSError):
-            self._troubles.append(f"{said}; counts are kept in memory until the next start")
+            self._troubles.append(f"{said}; counts are kept in memory until the next start, and no inputs")
+            self._in_memory = True
             return _connected(":memory:")
         self._troubles.append(f"{said}; set aside as {self._path.name}.damaged-{number}, a new one begun")
         return connection
@@ -189,6 +192,8 @@ class Telemetry:
 
     def keep(self, sample: Sample, sealed: bytes, most: int) -> None:
         """The newest `most` of its model stay. `sample` without its request: that is in `sealed` alone."""
+        if self._in_memory:
+            return  # their numbers would come again after the next start, and labels go by the number
         body = msgspec.json.encode(sample).decode("utf-8")
 
         def work(connection: sqlite3.Connection) -> None:
@@ -218,13 +223,16 @@ class Telemetry:
         self._use(lambda connection: connection.execute("DELETE FROM samples").rowcount, 0)
 
 
-def _connected(path: str) -> sqlite3.Connection:
+def _connected(path: str, sample: int = 0) -> sqlite3.Connection:
+    """sample: the number before that of a new file's first sample."""
     connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=5.0)
     try:
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=NORMAL")
         for statement in _SCHEMA:
             connection.execute(statement)
+        if sample and connection.execute("SELECT 1 FROM sqlite_sequence WHERE name = 'samples'").fetchone() is None:
+            connection.execute("INSERT INTO sqlite_sequence (name, seq) VALUES ('samples', ?)", (sample,))
         connection.execute("INSERT OR IGNORE INTO ring VALUES (1, ?)", (secrets.token_hex(4),))
         version = int(connection.execute("PRAGMA user_version").fetchone()[0])
         if version > SCHEMA_VERSION:

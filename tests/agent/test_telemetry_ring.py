@@ -10,7 +10,7 @@ import pytest
 
 from fieldops.drift.sketch import Window
 from fieldops.edges.telemetry import Ring, Telemetry
-from fieldops.wire import TelemetryRecord
+from fieldops.wire import Sample, TelemetryRecord
 
 RECORD = TelemetryRecord(
     seq=0,
@@ -32,6 +32,9 @@ RECORD = TelemetryRecord(
     throttled=None,
     battery_pct=None,
 )
+
+
+SAMPLE = Sample(id=0, model="digits", version="1.0.0", time=1.0, reason="ordinary", label=3, confidence=0.5, request="")
 
 
 def test_what_the_ring_overwrote_is_counted(tmp_path: Path) -> None:
@@ -113,6 +116,8 @@ def test_a_damaged_file_is_set_aside_and_a_new_ring_begun_that_says_so(tmp_path:
     again.close()
     path.write_bytes(b"again")
     third = Telemetry(path)
+    third.keep(SAMPLE, b"sealed", 10)
+    assert [sample.id for sample, _ in third.samples("digits", 0, 10)] == [2_000_001]  # no number is given twice
     assert (third.set_aside, [each.name for each in tmp_path.glob("*.damaged-*")]) == (2, ["telemetry.db.damaged-2"])
     third.close()
 
@@ -123,6 +128,8 @@ def test_a_file_that_cannot_be_used_at_all_leaves_counts_in_memory(tmp_path: Pat
     ring.record(RECORD)
     assert [each.seq for each in ring.records(0).records] == [1]
     assert "in memory" in ring.troubles()[0]
+    ring.keep(SAMPLE, b"sealed", 10)
+    assert ring.samples("digits", 0, 10) == []
     assert (tmp_path / "telemetry.db").is_dir()
     ring.close()
 

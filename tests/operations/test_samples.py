@@ -50,6 +50,13 @@ def test_a_pull_takes_every_page_once_and_counts_what_could_not_be_opened(folder
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
+def test_a_damaged_line_hides_no_other(folder: SampleFolder) -> None:
+    samples.pull(Keeping(), folder, "digits", within())
+    (file,) = (folder.folder / DEVICE_ID).iterdir()
+    file.write_bytes(file.read_bytes().replace(b'{"id":2', b"\xff\x00"))
+    assert [each.id for each in folder.samples(DEVICE_ID, "digits")] == [1, 4, 5]
+
+
 def test_a_device_without_an_agent_has_none(folder: SampleFolder) -> None:
     with pytest.raises(DeviceCannot):
         samples.pull(NearDevice(), folder, "digits", within())
