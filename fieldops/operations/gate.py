@@ -6,6 +6,8 @@ from the device before it is written down; where it cannot be read the outcome i
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
 from dataclasses import dataclass, replace
 
@@ -18,7 +20,7 @@ from fieldops.fleet import DeviceId
 from fieldops.operations.evidence import try_collect
 from fieldops.policy import Decision, PolicyDocument, may
 from fieldops.ports import UNVERIFIED, Clock, Device, InventoryFile, Journal, OnProgress, Payload, Signer, Technician
-from fieldops.steps import Activate, Change, Stage, Step, describe, describe_change, kind_of, subject_of
+from fieldops.steps import Activate, Change, Stage, Step, TrustHostKey, describe, describe_change, kind_of, subject_of
 from fieldops.wire import (
     STEP_PAYLOAD_TYPE,
     VERSION,
@@ -30,6 +32,7 @@ from fieldops.wire import (
     encode,
     enveloped,
     step_error,
+    unb64,
 )
 
 
@@ -67,6 +70,15 @@ class _Grant:
             step=step,
         )
         return enveloped(STEP_PAYLOAD_TYPE, encode(request), self.signer.laptop, self.signer.sign)
+
+
+def _changed(change: Change) -> Subject:
+    """from, to: of a host key, whose fingerprints are what a person compared."""
+    name = describe_change(change)
+    if not isinstance(change, TrustHostKey):
+        return Subject(kind="inventory", name=name)
+    shown = base64.b64encode(hashlib.sha256(unb64(change.key)).digest()).decode("ascii").rstrip("=")
+    return Subject(kind="inventory", name=name, from_=change.replaces, to=f"SHA256:{shown}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +178,7 @@ class Gate:
             phase="intent",
             act=type(change).__name__,
             device=device,
-            subject=Subject(kind="inventory", name=describe_change(change)),
+            subject=_changed(change),
             reason=words.reason,
             ticket=words.ticket,
             decision="laptop.own",

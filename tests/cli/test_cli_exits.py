@@ -46,6 +46,7 @@ CASES = [
     (2, "unknown_runbook", ("runbook", "check", "nothing")),
     (2, "bad_file", ("policy", "pin", "nowhere.json")),
     (2, "no_root", ("device", "enrol", "press-01", "--yes")),
+    (2, "bad_fingerprint", ("device", "enrol", "press-01", "--yes", "--expect-fingerprint", "SHA256:cut-off")),
     (2, "no_stick", ("stick", "list", "/nowhere")),
     (2, "no_terminal", ()),
     (3, "missing", ("stick", "list", "STICK")),

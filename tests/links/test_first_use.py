@@ -15,6 +15,7 @@ from fieldops.edges.tuf_signer import ReleaseRepo
 from fieldops.edges.usb import FolderSource
 from fieldops.errors import HostKeyChanged, HostKeyUnknown, LinkFault, UsageFault
 from fieldops.fleet import DeviceId, key_id
+from fieldops.operations import hostkeys
 from fieldops.operations.gate import Words
 from fieldops.policy import PolicyDocument, encode_policy
 from fieldops.steps import Revert
@@ -96,6 +97,25 @@ def test_a_label_that_was_typed_or_scanned_trusts_the_host_that_shows_it_and_no_
     for _ in range(2):
         laptop.links.trust_expected(entry, f"256 {shown_by(server)} root@one (ED25519)", soon(), Words(reason="label"))
     assert acts(laptop) == [("TrustHostKey", "intent", "label"), ("TrustHostKey", "outcome", "label")]
+    with laptop.connect(entry, soon()) as device:
+        assert device.link == "ssh"
+
+
+def test_a_changed_key_is_accepted_only_when_that_is_said_and_the_record_names_both(laptop: Laptop, server: SshServer) -> None:
+    entry = laptop.inventory().find("one")
+    assert entry.ssh is not None
+    old = keys.ssh_keygen(laptop.home / "other")
+    (laptop.home / "known_hosts").write_text(f"[127.0.0.1]:{entry.ssh.port} {(laptop.home / 'other.pub').read_text()}")
+    with pytest.raises(HostKeyChanged):
+        laptop.links.trust_expected(entry, shown_by(server), soon(), Words())
+    offered = laptop.links.host_key(entry, soon())
+    assert (offered.verdict, offered.known, offered.fingerprint) == ("changed", (old,), shown_by(server))
+    hostkeys.judge(entry, offered, expected=shown_by(server), replace=True)
+    hostkeys.accept(laptop.gate(), laptop.inventory_file, entry, offered, words=Words(reason="set up again"))
+    assert [act[:2] for act in acts(laptop)] == [("TrustHostKey", "intent"), ("TrustHostKey", "outcome")]
+    said = " ".join(str(entry) for entry, _ in laptop.journal.read() if entry.act == "TrustHostKey")
+    assert old in said
+    assert shown_by(server) in said
     with laptop.connect(entry, soon()) as device:
         assert device.link == "ssh"
 
