@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeVar
 import msgspec
 from msgspec import Struct
 
+from fieldops.audit.entry import ENTRY_LIMIT
 from fieldops.decoding import decoder
 from fieldops.drift.report import DriftReport
 from fieldops.errors import FieldopsError, MalformedReply, UsageFault, from_parts, next_step_of
@@ -25,7 +26,6 @@ SUPPORTED = (1, 1)  # lowest and highest version of the API this package speaks
 MESSAGE_LIMIT = 1 << 20
 ENVELOPE_LIMIT = 256 << 10
 METADATA_LIMIT = 4 << 20
-ENTRY_LIMIT = 64 << 10
 BATCH_LIMIT = 8 << 20
 
 STEP_PAYLOAD_TYPE = "application/vnd.fieldops.step.v1+json"

@@ -13,7 +13,8 @@ from msgspec import Struct
 
 from fieldops.decoding import decoder
 from fieldops.errors import StorageFault
-from fieldops.wire import ENTRY_LIMIT
+
+ENTRY_LIMIT = 64 << 10  # bytes; the store takes no longer ones
 
 Phase = Literal["intent", "outcome", "note"]
 Status = Literal["done", "refused", "failed", "reverted", "unknown", "needs_human", "dry_run"]

@@ -20,6 +20,7 @@ from typing import Self
 import msgspec
 
 from fieldops.audit import merkle, note
+from fieldops.audit.entry import ENTRY_LIMIT
 from fieldops.central import schema
 from fieldops.central.laptops import Laptops
 from fieldops.central.records import Records
@@ -28,7 +29,7 @@ from fieldops.edges import database
 from fieldops.edges.keys import Ed25519Signer, verify
 from fieldops.errors import CheckFailed, StoreFault, UsageFault
 from fieldops.ports import Clock
-from fieldops.wire import BATCH_ENTRIES, ENTRY_LIMIT, SUPPORTED, PushReply, StoreHead, StoreInfo, TelemetryReply, b64
+from fieldops.wire import BATCH_ENTRIES, SUPPORTED, PushReply, StoreHead, StoreInfo, TelemetryReply, b64
 
 
 class _Line(msgspec.Struct, frozen=True):

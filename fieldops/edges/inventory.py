@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, assert_never
 from fieldops.edges.disk import storage_faults, write_whole
 from fieldops.errors import UsageFault
 from fieldops.fleet import DeviceEntry, DeviceId, Inventory, parse_inventory
-from fieldops.steps import AddDevice, Change, RemoveDevice, SetDeviceId, TrustHostKey
 
-if TYPE_CHECKING:  # the ports load much that `device list` has no use for
+if TYPE_CHECKING:  # ports and steps load much that reading has no use for
     from fieldops.ports import Grant
+    from fieldops.steps import AddDevice, Change, RemoveDevice, SetDeviceId, TrustHostKey
 
 _LOCK_S = 5.0  # an edit takes milliseconds
 _HEADER = re.compile(r"\s*\[\[\s*device\s*\]\]")
@@ -38,6 +38,7 @@ class FleetFile:
     def apply(self, grant: Grant, change: Change) -> None:
         """The only door to both files; `grant` shows that the intent stands in the log."""
         from fieldops.edges.locks import exclusive
+        from fieldops.steps import AddDevice, RemoveDevice, SetDeviceId, TrustHostKey
 
         del grant
         with exclusive(self._fleet.with_name(".fleet.lock"), "inventory", wait_s=_LOCK_S):

@@ -14,10 +14,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fieldops.audit import merkle, note
+from fieldops.audit.entry import ENTRY_LIMIT
 from fieldops.central.store import LogStore
 from fieldops.edges.keys import Ed25519Signer, verify
 from fieldops.errors import CheckFailed, StorageFault, StoreFault
-from fieldops.wire import BATCH_ENTRIES, ENTRY_LIMIT, PushReply, unb64
+from fieldops.wire import BATCH_ENTRIES, PushReply, unb64
 
 
 def push(store: LogStore, laptop: Any, first: int, last: int) -> PushReply:
