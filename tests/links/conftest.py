@@ -13,7 +13,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -131,7 +131,10 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def openssh_server(folder: Path, identity: Path, environment: dict[str, str], *more: str) -> Iterator[SshServer]:
+def openssh_server(
+    folder: Path, identity: Path, environment: dict[str, str], *more: str, inside: Sequence[str] = ()
+) -> Iterator[SshServer]:
+    """inside: a command that runs it, such as one that gives it file systems of its own."""
     keys.ssh_keygen(folder / "host_key")
     environment = {"SHLVL": "5", **environment}
     if os.geteuid() == 0:
@@ -153,7 +156,8 @@ def openssh_server(folder: Path, identity: Path, environment: dict[str, str], *m
     ]
     (folder / "sshd_config").write_text("\n".join(settings) + "\n")
     with (folder / "sshd.log").open("wb") as log:
-        process = subprocess.Popen([SSHD, "-D", "-e", "-f", folder / "sshd_config"], stderr=log, stdin=subprocess.DEVNULL)
+        command = [*inside, SSHD, "-D", "-e", "-f", str(folder / "sshd_config")]
+        process = subprocess.Popen(command, stderr=log, stdin=subprocess.DEVNULL)
     try:
         until = time.monotonic() + 10
         while True:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import random
+import shutil
+import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -17,7 +20,7 @@ from fieldops.edges.ssh import upload
 from fieldops.errors import Cancelled, DeviceCannot, LinkLost, StorageFault
 from fieldops.fleet import DeviceEntry, SshAddress
 from fieldops.ports import Progress
-from tests.links.conftest import Cable, SshServer, linked, soon
+from tests.links.conftest import HAS_SSHD, Cable, SshServer, linked, openssh_server, soon
 
 pytestmark = pytest.mark.usefixtures("no_thread_left")
 
@@ -145,6 +148,52 @@ def test_a_disk_that_is_full_is_said_and_the_old_file_stays(server: SshServer, t
         assert caught.value.reason == "disk_full"
         assert (far / "file").read_text() == "old"
         assert link.run(["true"], soon()).rc == 0
+
+
+SMALL = 'mount -t tmpfs -o size=5m x "$1" && shift && exec "$@"'
+MAY_MOUNT = (
+    shutil.which("unshare") is not None
+    and os.geteuid() == 0
+    and subprocess.run(["unshare", "-m", "mount", "-t", "tmpfs", "x", "/mnt"], capture_output=True, check=False).returncode == 0
+)
+
+
+@pytest.mark.needs_sshd
+@pytest.mark.skipif(not (HAS_SSHD and MAY_MOUNT), reason="needs OpenSSH's server, and the right to mount")
+def test_a_disk_that_fills_up_meanwhile_leaves_the_old_file_and_room_is_all_it_takes(identity: Path, tmp_path: Path) -> None:
+    small, server_folder = tmp_path / "small", tmp_path / "server"
+    small.mkdir()
+    server_folder.mkdir()
+    inside = ["unshare", "-m", "sh", "-c", SMALL, "sh", str(small)]
+    file = f"{small}/file"
+    with openssh_server(server_folder, identity, {}, inside=inside) as server, closing(linked(server)) as link:
+
+        def there() -> bytes:
+            return link.run(["ls", "-A", str(small)], soon()).out
+
+        assert link.run(f"printf old >{file}", soon()).rc == 0
+        made(tmp_path / "big", 8 * MEBI)
+        with pytest.raises(DeviceCannot) as caught:  # before the first byte
+            link.upload(tmp_path / "big", file, soon())
+        assert (caught.value.reason, caught.value.exit_code) == ("disk_full", 6)
+        assert there() == b"file\n"
+
+        data = made(tmp_path / "local", 3 * MEBI)
+        fills = [f"cat /dev/zero >{small}/other 2>/dev/null; :"]
+
+        def fill(_: Progress) -> None:
+            if fills:
+                link.run(fills.pop(), soon())
+
+        with pytest.raises(DeviceCannot) as caught:
+            link.upload(tmp_path / "local", file, soon(), fill, in_flight=ssh.LEAST_IN_FLIGHT)
+        assert (caught.value.reason, caught.value.exit_code) == ("disk_full", 6)
+        assert "room" in caught.value.next_step
+        assert link.run(["cat", file], soon()).out == b"old"
+        assert link.run(["rm", f"{small}/other"], soon()).rc == 0
+        link.upload(tmp_path / "local", file, soon())
+        assert link.run(["cat", file], soon()).out == data
+        assert there() == b"file\n"
 
 
 @pytest.mark.parametrize("way", ["up", "down"])
