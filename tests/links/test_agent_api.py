@@ -122,13 +122,16 @@ def test_what_the_link_does_is_one_of_our_errors(met: httpx.RequestError, error:
 
 
 def test_a_reply_that_dribbles_ends_with_the_deadline() -> None:
+    at = [0.0]
+
     def drops() -> Iterator[bytes]:
         for _ in range(400):
-            time.sleep(0.01)
+            at[0] += 0.01
             yield b" "
 
     with pytest.raises(DeadlinePassed):
-        _device(lambda _: httpx.Response(200, content=drops())).hello(soon(0.2))
+        _device(lambda _: httpx.Response(200, content=drops())).hello(Deadline.after(0.2, lambda: at[0]))
+    assert at[0] < 0.5  # it did not wait for the last of them
 
 
 # --- a conversation ----------------------------------------------------------------------------------------------------------
