@@ -104,7 +104,8 @@ def close(
     if json:
         document(report)
     else:
-        line(visit.text_of(report).rstrip("\n"))
+        for words in visit.text_of(report).splitlines():
+            line(words)
         tell(f"report: {folder.path / 'report.txt'}")
     return gravest(error.exit for error in errors)
 

@@ -315,7 +315,7 @@ def _control(fleet: Fleet, known: dict[str, int], deadline: Deadline, stack: Exi
     wanted = known.get("control", 0)
     centre = fleet.centre
     verbs = {
-        "store up": lambda: _store_up(fleet, Deadline.after(STORE_S, deadline.monotonic, deadline.cancel)),
+        "store up": lambda: bring_up_store(fleet, Deadline.after(STORE_S, deadline.monotonic, deadline.cancel)),
         "store down": centre.stop,
         "status": lambda: "up" if centre.up else "down",
     }
@@ -324,7 +324,7 @@ def _control(fleet: Fleet, known: dict[str, int], deadline: Deadline, stack: Exi
     fleet.ports["control"] = fleet.control.port
 
 
-def _store_up(fleet: Fleet, deadline: Deadline) -> str:
+def bring_up_store(fleet: Fleet, deadline: Deadline) -> str:
     """Its first time up, the laptop is let in by a code, as every laptop is."""
     url = fleet.centre.start(deadline)
     laptop = fleet.laptop

@@ -117,11 +117,11 @@ def _tour(folder: Path, cameras: tuple[plant.Camera, ...], deadline: Deadline, *
 
 
 def _serve(folder: Path, cameras: tuple[plant.Camera, ...], deadline: Deadline) -> int:
-    from fieldops.demo.fleet import running
+    from fieldops.demo.fleet import bring_up_store, running
 
     token = deadline.cancel
     with running(folder, cameras, deadline, _talk) as fleet:
-        fleet.centre.start(deadline.within(STORE_S))
+        bring_up_store(fleet, deadline.within(STORE_S))
         _talk(_export_line(fleet.home))
         sys.stdout.write(msgspec.json.encode(fleet.document()).decode() + "\n")
         sys.stdout.flush()

@@ -109,7 +109,10 @@ def leave(gate: Gate, device: Device, shelf: telemetry.Shelf, folder: Folder, cl
         hello = device.hello(deadline)
         report = device.models(deadline)
         found = msgspec.structs.replace(
-            found, id=hello.device, models=[_answering(slot) for slot in report.slots], pending=pending(report, gate.signer.laptop)
+            found,
+            id=hello.device,
+            models=[_answering(slot) for slot in report.slots],
+            pending=pending(report, gate.signer.laptop),
         )
         copied = evidence.collect(gate.journal, device, str(gate.technician.actor()), deadline)
         found = msgspec.structs.replace(found, acts_copied=copied)
@@ -126,6 +129,8 @@ def leave(gate: Gate, device: Device, shelf: telemetry.Shelf, folder: Folder, cl
     except StorageFault:
         raise
     except FieldopsError as error:
+        if error.reason == "no_agent":  # bare: nothing counts, keeps or acts there
+            return msgspec.structs.replace(found, pending=["has no agent, so there is nothing to take along"])
         return msgspec.structs.replace(found, error=error_doc(error.about(name)))
     return found
 
@@ -257,9 +262,10 @@ def text_of(report: VisitReport) -> str:
         *(f"  {warning}" for warning in report.warnings),
     ]
     for left in report.devices:
+        lines += ["", f"{left.device}  {left.id or 'nothing was reached'}"]
+        if not left.id:
+            continue
         lines += [
-            "",
-            f"{left.device}  {left.id or 'not reached'}",
             *(f"  model      {model}" for model in left.models),
             f"  evidence   {left.acts_copied} acts of its own copied into the log",
             f"  telemetry  {left.records} records{_by_feature(left)}",

@@ -10,7 +10,7 @@ from fieldops.deadline import Deadline
 from fieldops.edges.clock import SystemClock
 from fieldops.edges.pulled import PulledTelemetry
 from fieldops.edges.visits import VisitFolder
-from fieldops.errors import LinkLost
+from fieldops.errors import DeviceCannot, LinkLost
 from fieldops.fleet import Address, DeviceEntry
 from fieldops.operations import readiness, visit
 from fieldops.policy import NO_POLICY, Actor, Person, PolicyDocument
@@ -79,6 +79,19 @@ def test_a_device_that_goes_away_in_the_middle_leaves_what_was_reached(laptop: L
     ]
     assert laptop.entries()[-1].act == "visit.close"
     assert sorted(path.name for path in folder.path.iterdir()) == ["report.json", "report.txt"]
+
+
+class Bare(NearDevice):
+    """A login, and no agent."""
+
+    def models(self, deadline: Deadline) -> ModelsReport:
+        raise DeviceCannot("no agent runs there", reason="no_agent", next_step="enrol it")
+
+
+def test_a_device_without_an_agent_is_no_failure(laptop: Laptop, tmp_path: Path) -> None:
+    shelf, folder = PulledTelemetry(tmp_path / "telemetry.db"), VisitFolder(tmp_path / "visit")
+    left = visit.leave(laptop.allowed(), Bare(), shelf, folder, SystemClock(), laptop.deadline())
+    assert (left.error, left.pending) == (None, ["has no agent, so there is nothing to take along"])
 
 
 GOOD = TrustFacts(root_version=1, root_sha256="x", timestamp_version=5, expires=30 * DAY, clock_floor=0.0, clock_behind=False)
