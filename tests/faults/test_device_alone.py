@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from fieldops.agent.arming import LOOK_S
 from fieldops.agent.crash_scene import BOOT, INSTALL, MODEL, NEW, NEXT_BOOT, flash, started
 from fieldops.agent.figures import WORTH, Figures
 from fieldops.edges.faults import workers_of
 from fieldops.edges.registry import Registry
 from fieldops.errors import DeviceCannot
-from fieldops.steps import Stage
+from fieldops.steps import Arm, Stage
 from fieldops.wire import JournalEntry
 from tests.agent.conftest import Agent, Laptop, request_of, within
 
@@ -115,6 +117,38 @@ def test_a_committed_version_whose_worker_keeps_dying_is_reverted_by_the_device(
     slot = device.until(lambda slot: slot.state == "reverted")
     assert (slot.active, slot.reason) == ("1.0.0", "worker_crashes")
     assert ("device", "reverted", "worker_crashes") in _acts(device)
+
+
+def _later(device: Agent, seconds: float) -> None:
+    """By the device's own clock."""
+    waiting, begun = within(), device.get("/v1/resources")["uptime_s"]
+    while device.get("/v1/resources")["uptime_s"] < begun + seconds:
+        waiting.check("the device's clock")
+        waiting.cancel.wait(0.05)
+
+
+def test_an_armed_version_waits_for_a_cool_and_quiet_device_and_then_goes_on_alone(
+    make_device: Callable[..., Agent], make_laptop: Callable[..., Laptop], tmp_path: Path
+) -> None:
+    zone = tmp_path / "class" / "thermal" / "thermal_zone0"
+    zone.mkdir(parents=True)
+    (zone / "temp").write_text("70000\n", "ascii")
+    device, laptop = make_device(f'[sensors]\nroot = "{tmp_path}"\n').start(), make_laptop()
+    laptop.enrol(device)
+    laptop.stage(device, "digits@1.1.0")
+
+    def armed(**limits: float) -> None:
+        now = time.time()
+        laptop.do(device, Arm(model="digits", version="1.1.0", trial_s=5, start=now, end=now + 3600, **limits))
+
+    for limits in ({"load": -1.0}, {"hottest_c": 60.0, "load": 1e6}):  # no machine is that idle
+        armed(**limits)
+        _later(device, 3 * LOOK_S)
+        slot = device.slot()
+        assert (slot.state, slot.active, slot.armed_until is None) == ("staged", "1.0.0", False)
+    (zone / "temp").write_text("40000\n", "ascii")
+    slot = device.until(lambda slot: slot.armed_until is None)
+    assert (slot.state, slot.active, slot.last_good) == ("committed", "1.1.0", "1.0.0")
 
 
 def test_a_second_laptop_is_told_who_is_at_the_device_and_until_when(
