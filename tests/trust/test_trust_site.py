@@ -152,6 +152,12 @@ def test_a_bad_stick_at_the_terminal(harm: Callable[[Path], object], reasons: se
 def test_what_the_site_server_withdraws_is_refused_on_the_stick(office: Office, serve: Callable[[Path], str]) -> None:
     office.configure(serve(office.newer))
     assert office.verified() == {"digits@1.0.0": "", "digits@1.1.0": "withdrawn"}
+    # sideload asks it too, whatever it is about to do with the version
+    fleet = f'[[device]]\nname = "press"\nclass = "gateway"\nssh = "pi@192.0.2.7"\nid = "{"a" * 52}"\n'
+    (office.home / "fleet.toml").write_text(fleet, "utf-8")
+    words = ("sideload", "press", "--bundle", "digits@1.1.0", "--statement", str(office.home / "s.json"))
+    code, refused, _ = office.run(*words)
+    assert (code, refused["reason"]) == (3, "withdrawn")
     # It was taken for good: without the server it is so all the same.
     office.configure("http://127.0.0.1:9")
     assert office.verified() == {"digits@1.0.0": "", "digits@1.1.0": "withdrawn"}
