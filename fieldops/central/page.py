@@ -20,10 +20,11 @@ SECURITY_HEADERS = {
 
 _STYLE = """
 :root { color-scheme: light dark; font: 15px/1.45 system-ui, sans-serif; }
-body { margin: 2rem auto; max-width: 72rem; padding: 0 1rem; }
+body { margin: 2rem auto; max-width: 84rem; padding: 0 1rem; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; padding: .25rem .75rem .25rem 0; border-bottom: 1px solid #8884; vertical-align: top; }
-code { overflow-wrap: anywhere; }
+td:nth-child(-n+2) { white-space: nowrap; }
+p code { overflow-wrap: anywhere; }
 .alarm { color: #b3261e; font-weight: 600; }
 @media (prefers-color-scheme: dark) { .alarm { color: #ff8a80; } }
 """
