@@ -23,6 +23,7 @@ from msgspec.structs import replace
 
 from fieldops.agent.home import AgentHome
 from fieldops.agent.newcomer import ON_TRIAL, NewAgent, Over, clear, current, give_up, on_trial, put_on_trial
+from fieldops.edges.locks import exclusive
 from fieldops.errors import StorageFault
 
 ANSWER_S = 90.0  # a small device imports for half a minute
@@ -40,7 +41,8 @@ def stand_guard(home: AgentHome, agent_socket: Path) -> int | None:
         clear(home)
         return None
     guard = _Guard(home, agent_socket, new)
-    with guard.heeding():
+    # Somebody who starts a second agent by hand must not end the trial of the first one's.
+    with exclusive(home.root / "guard.lock", "the guard of a new agent", wait_s=3.0), guard.heeding():
         return guard.watch()
 
 

@@ -186,6 +186,8 @@ class Staging:
     def give_up(self, step: Incoming, step_id: str, reason: str) -> Slot | None:
         """The slot after a Stage that ended badly; parts stay for the next try."""
         self._sweep(step_id)
+        if isinstance(step, Upgrade):
+            upgrading.forget(self._device.home)
         if not isinstance(step, Stage):
             return None
         slot = self._device.registry.slot(step.model)

@@ -6,6 +6,7 @@ The agent that runs verifies, unpacks, installs and tests the new one beside its
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from msgspec.structs import replace
 
 from fieldops import __version__
 from fieldops.agent.device import Device
+from fieldops.agent.home import AgentHome
 from fieldops.agent.judged import Judgement
 from fieldops.agent.newcomer import (
     NewAgent,
@@ -108,6 +110,12 @@ def upgrade(device: Device, record: StepRecord, step: Upgrade, verified: Callabl
     new = NewAgent(step_id=record.step_id, version=step.version, software=kit, former=current(home), trial_s=step.trial_s)
     put_on_trial(home, new)
     os.kill(os.getpid(), signal.SIGTERM)
+
+
+def forget(home: AgentHome) -> None:
+    """The kit of an upgrade that will not be."""
+    with contextlib.suppress(OSError):  # the next one removes it first
+        remove_tree(home.root / "kit")
 
 
 def _sweep(folder: Path, *, keep: set[str]) -> None:

@@ -40,7 +40,7 @@ def collect(journal: Journal, device: Device, reader: str, deadline: Deadline) -
                     phase="note",
                     act=f"device.{act.action}",
                     device=identity,
-                    subject=Subject(kind="model", name=act.model, to=act.version),
+                    subject=Subject(kind="model" if act.model else "device", name=act.model, to=act.version),
                     reason=act.reason,
                     result=Result(
                         status="done",

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 from fieldops.audit.entry import Result, Subject
 from fieldops.bundles.approvals import Matter, encode_statement, statement_of
+from fieldops.bundles.kit import is_agent
 from fieldops.deadline import Deadline
 from fieldops.errors import DeviceCannot, TrustRefused, UsageFault
 from fieldops.operations.gate import Gate, Words
@@ -81,8 +82,9 @@ def window_of(text: str, now: float) -> Window:
 
 
 def candidates(trust: Trust, sources: Iterable[Source], deadline: Deadline) -> list[Candidate]:
-    """Every bundle that every source offers, each with the reason why it is not usable."""
-    return [candidate for source in sources for candidate in trust.candidates(source, deadline)]
+    """Every bundle that every source offers, each with the reason why it is not usable. Agents are none: see operations/upgrade."""
+    offered = [candidate for source in sources for candidate in trust.candidates(source, deadline)]
+    return [candidate for candidate in offered if not is_agent(candidate.model)]
 
 
 def fetch(

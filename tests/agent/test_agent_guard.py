@@ -161,3 +161,17 @@ def test_the_new_agent_ends_when_its_guard_is_killed(scene: Scene) -> None:
     while any(Path(f"/proc/{pid}").exists() for pid in children):
         assert time.monotonic() < until
         time.sleep(0.02)
+
+
+def test_a_second_start_by_hand_leaves_the_trial_alone(scene: Scene) -> None:
+    scene.put("answers", trial_s=60)
+    first = scene.guard()
+    until = time.monotonic() + 60
+    while scene.starts != "12":
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    assert scene.guard().wait(30) == 1  # in_use
+    assert on_trial(scene.home) is not None
+    assert scene.starts == "12"
+    first.terminate()
+    first.wait(30)
