@@ -228,6 +228,31 @@ def test_a_key_with_a_passphrase_is_opened_once_and_only_where_somebody_answers(
         ssh.connect(server.entry, known_hosts=server.known_hosts, identities=[locked], deadline=soon())
 
 
+@pytest.mark.skipif(shutil.which("ssh-agent") is None, reason="needs ssh-agent: apt-get install openssh-client")
+def test_a_key_that_a_real_ssh_agent_holds(
+    server: SshServer, tmp_path: Path, short_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at = short_folder / f"held-{server.kind}"
+    agent = subprocess.Popen(["ssh-agent", "-D", "-a", at], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    monkeypatch.setenv("SSH_AUTH_SOCK", str(at))
+    try:
+        until = time.monotonic() + 10
+        while not at.exists():
+            assert time.monotonic() < until
+        keys.ssh_keygen(tmp_path / "another")
+        for key in (tmp_path / "another", server.identity):  # the right one is not the first
+            subprocess.run(["ssh-add", "-q", key], check=True, capture_output=True, timeout=10)
+        with closing(ssh.connect(server.entry, known_hosts=server.known_hosts, identities=[], deadline=soon())) as link:
+            assert link.run(["printf", "in"], soon()).out == b"in"
+        terms = _terms(tmp_path, f"Host *\n IdentitiesOnly yes\n IdentityFile {tmp_path / 'another'}\n")
+        with pytest.raises(NotAuthorised) as caught:  # the configuration keeps the agent out
+            ssh.connect(server.entry, known_hosts=server.known_hosts, identities=[], deadline=soon(), terms=terms)
+        assert "ssh-agent" not in caught.value.message
+    finally:
+        agent.terminate()
+        agent.wait(10)
+
+
 # --- another server --------------------------------------------------------------------------------------------------------
 
 DROPBEAR = shutil.which("dropbear") or "/usr/sbin/dropbear"

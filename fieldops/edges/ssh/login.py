@@ -11,17 +11,19 @@ import getpass
 import os
 import socket
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, cast
 
 import paramiko
 from paramiko.agent import AgentSSH
+from paramiko.auth_handler import AuthHandler
 from paramiko.pkey import UnknownKeyType
 
 from fieldops.deadline import Deadline
 from fieldops.edges import dial
 from fieldops.edges.keys import ssh_fingerprint
+from fieldops.edges.ssh.channels import BROKEN
 from fieldops.errors import NotAuthorised
 from fieldops.ports import Ask, Question
 
@@ -97,6 +99,33 @@ def log_in(
         raise login.refused(unusable, passwords=passwords, asked=keys.ask is not None)
 
 
+class _Asking(AuthHandler):
+    """Asks for the login service once. paramiko asks again for each try, at which some servers end the connection.
+
+    Its auth_* methods return at once; the event given to them is set when the server answered.
+    """
+
+    _asked = False
+
+    def _request_auth(self) -> None:
+        """What paramiko calls to begin a try."""
+        if not self._asked:
+            self._asked = True
+            cast("Any", super())._request_auth()
+            return
+        # in a thread of its own, as the first one is: a key in hardware may wait for its person
+        threading.Thread(target=self._try_again, name="fieldops-login", daemon=True).start()
+
+    def _try_again(self) -> None:
+        accepted = paramiko.Message()
+        accepted.add_string("ssh-userauth")
+        accepted.rewind()
+        try:
+            cast("Any", self)._parse_service_accept(accepted)  # noqa: SLF001 - version pinned
+        except BROKEN:  # the connection ended, or the key cannot sign
+            self.abort()
+
+
 class _Login:
     def __init__(self, transport: paramiko.Transport, user: str, host: str, deadline: Deadline, device: str) -> None:
         self._transport = transport
@@ -105,13 +134,18 @@ class _Login:
         self._deadline = deadline
         self._device = device
         self._tried: list[str] = []
+        self._handler: Any = _Asking(transport)  # the stubs are of an older version
+        cast("Any", transport).auth_handler = self._handler
+
+    def _try(self, begin: Callable[[threading.Event], None]) -> None:
+        done = threading.Event()
+        with contextlib.suppress(*BROKEN):  # the connection ended: said below
+            begin(done)
+            self._wait(done)
 
     def by_key(self, name: str, key: paramiko.PKey) -> bool:
         self._tried.append(name)
-        done = threading.Event()
-        with contextlib.suppress(paramiko.SSHException):  # the connection ended: said below
-            self._transport.auth_publickey(self._user, key, done)
-            self._wait(done)
+        self._try(lambda done: self._handler.auth_publickey(self._user, key, done))
         return self._transport.is_authenticated()
 
     def by_person(self, ask: Ask) -> None:
@@ -119,21 +153,14 @@ class _Login:
         allowed = self._allowed()
         if "keyboard-interactive" in allowed:
             self._tried.append("its questions")
-            with contextlib.suppress(paramiko.SSHException):
-                self._interactive(ask)
+            self._try(lambda done: self._handler.auth_interactive(self._user, self._answering(ask), done))
         elif "password" in allowed:
             said = ask(self._question("password", f"Password of {self._where}"))
             if said is not None:
                 self._tried.append("a password")
-                done = threading.Event()
-                with contextlib.suppress(paramiko.SSHException):
-                    self._transport.auth_password(self._user, said, done, fallback=False)
-                    self._wait(done)
+                self._try(lambda done: self._handler.auth_password(self._user, said, done))
 
-    def _interactive(self, ask: Ask) -> None:
-        """The library waits for the whole exchange by itself, so it waits in a thread of its own."""
-        done = threading.Event()
-
+    def _answering(self, ask: Ask) -> Callable[[str, str, list[tuple[str, bool]]], list[str]]:
         def answer(title: str, instructions: str, prompts: list[tuple[str, bool]]) -> list[str]:
             said: list[str] = []
             for text, echo in prompts:
@@ -145,13 +172,7 @@ class _Login:
                 said.append(answered)
             return said
 
-        def talk() -> None:
-            with contextlib.suppress(paramiko.SSHException, EOFError, OSError):
-                self._transport.auth_interactive(self._user, answer)
-            done.set()
-
-        threading.Thread(target=talk, name=f"fieldops-login-{self._device}", daemon=True).start()
-        self._wait(done)
+        return answer
 
     def _question(self, kind: Literal["password", "answer"], text: str, *, echo: bool = False) -> Question:
         proved = ssh_fingerprint(self._transport.get_remote_server_key().asbytes())
@@ -159,13 +180,7 @@ class _Login:
 
     def _allowed(self) -> list[str]:
         """What the server says it would take; asked by trying nothing."""
-        done = threading.Event()
-        transport: Any = self._transport
-        handler: Any = paramiko.auth_handler.AuthHandler(self._transport)  # the stubs are of an older version
-        transport.auth_handler = handler
-        with contextlib.suppress(paramiko.SSHException):
-            handler.auth_none(self._user, done)
-            self._wait(done)
+        self._try(lambda done: self._handler.auth_none(self._user, done))
         error = self._transport.get_exception()
         return list(error.allowed_types) if isinstance(error, paramiko.BadAuthenticationType) else []
 
