@@ -111,7 +111,7 @@ class _Asking(AuthHandler):
         """What paramiko calls to begin a try."""
         if not self._asked:
             self._asked = True
-            cast("Any", super())._request_auth()
+            cast("Any", super())._request_auth()  # noqa: SLF001 - version pinned
             return
         # in a thread of its own, as the first one is: a key in hardware may wait for its person
         threading.Thread(target=self._try_again, name="fieldops-login", daemon=True).start()
