@@ -39,6 +39,7 @@ from fieldops.wire import (
 
 BODY_S = 60.0  # how long a laptop on a bad line may take to bring one batch
 STOP_S = 2
+MOST_DEVICES = 2000
 
 T = TypeVar("T")
 
@@ -96,7 +97,8 @@ class _Endpoints:
     async def devices(self, request: Request) -> Response:
         if not _is_near(request):
             return _far()
-        return _json(DeviceTelemetries(devices=await self._run(lambda store: store.telemetry.devices())))
+        limit = min(MOST_DEVICES, _number(request.query_params.get("limit", "100")))
+        return _json(DeviceTelemetries(devices=await self._run(lambda store: store.telemetry.devices(limit))))
 
     async def telemetry(self, request: Request) -> Response:
         if not _is_near(request):

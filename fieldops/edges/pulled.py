@@ -136,6 +136,7 @@ class PulledTelemetry:
     def sent(self, numbers: list[int]) -> None:
         with self._lock, database.faults(self._path), database.transaction(self._open()):
             self._open().executemany("UPDATE part SET sent = 1 WHERE id = ?", [(number,) for number in numbers])
+            self._open().execute("DELETE FROM part WHERE sent = 1 AND records = 0")  # gaps that were told
 
     def resend(self) -> None:
         if self._path.exists():

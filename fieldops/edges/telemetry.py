@@ -183,7 +183,10 @@ class Telemetry:
             return name, start, connection.execute(query, (start, PAGE)).fetchall(), _newest(connection, "records")
 
         none: list[tuple[str]] = []
-        name, start, rows, newest = self._use(work, ("", 0, none, 0))
+        nothing = ("", 0, none, 0)
+        name, start, rows, newest = self._use(work, nothing)
+        if not name:  # found damaged just now: what there is then is the new ring
+            name, start, rows, newest = self._use(work, nothing)
         found = [record for row in rows if (record := _decoded(row[0], TelemetryRecord)) is not None]
         span = (found[-1].seq if found else newest) - start
         return Ring(name, found, newest, max(0, span - len(found)))

@@ -74,6 +74,8 @@ def pull(device: Device, shelf: Shelf, clock: Clock, deadline: Deadline) -> Pull
     at, pulled = shelf.cursor(identity), Pulled()
     while True:
         page = device.telemetry(at.seq, deadline, at.ring)
+        if at.ring and not page.ring:
+            return pulled  # it cannot read its ring at the moment
         after = at.seq if page.ring == at.ring else 0
         pulled.new_ring = pulled.new_ring or (at.ring not in {"", page.ring})
         gaps = list(holes(after, [record.seq for record in page.records], page.newest))

@@ -147,6 +147,8 @@ def test_page_and_json_show_what_was_brought(program: Any, laptop: Any, clock: A
     assert (line["device"], line["records"], line["missing"], line["soc_temp_c"]) == (DEVICE, 3, 1, 55.0)
     shown = httpx.get(f"{url}/v1/devices/{DEVICE}/telemetry", params={"ring": "r1", "after": 1}).json()
     assert [each["seq"] for each in shown["records"]] == [2, 4]
+    assert httpx.get(f"{url}/v1/devices", params={"limit": 0}).json()["devices"] == []
+    assert httpx.get(f"{url}/v1/devices", params={"limit": "many"}).status_code == 422
     page = httpx.get(url).text
     assert "digits 1.0.0" in page
     assert "55 °C" in page
