@@ -498,7 +498,7 @@ class DeviceTelemetry(_Message, frozen=True, kw_only=True):
 
 
 class DeviceTelemetries(_Message, frozen=True, kw_only=True):
-    """GET /v1/devices, on the store's own machine."""
+    """GET /v1/devices?limit=, on the store's own machine: the rings heard of last, newest first."""
 
     schema: str = "fieldops.central-devices/v1"
     devices: list[DeviceTelemetry]
