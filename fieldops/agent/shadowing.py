@@ -18,6 +18,7 @@ from fieldops.tiers import Refusal
 from fieldops.wire import Check, ShadowReport
 
 MOST_COPIES = 32
+MOST_TIMES = 6000  # of the newest, from which the medians are told
 MOST_BYTES = 4 << 20  # of all copies that wait
 CALL_S = 10.0
 LOOK_S = 0.25  # how soon the end, or a death without requests, is noticed
@@ -47,17 +48,18 @@ class Shadow:
         self._seconds = seconds
         self._copies: deque[Copy] = deque()
         self._news = asyncio.Event()
-        self._over = False
+        self._stop = asyncio.Event()
+        self._requests = 0
         self._rows = self._agreed = self._dropped = self._failed = self._not_alike = 0
         self._worst: float | None = None
-        self._mine: list[float] = []
-        self._theirs: list[float] = []
+        self._mine: deque[float] = deque(maxlen=MOST_TIMES)
+        self._theirs: deque[float] = deque(maxlen=MOST_TIMES)
         self._crash = ""
         self._took_s = 0.0
 
     def offer(self, copy: Copy) -> None:
         """Never blocks."""
-        if self._over:
+        if self._stop.is_set():
             return
         if len(self._copies) >= MOST_COPIES or sum(each.size for each in self._copies) + copy.size > MOST_BYTES:
             self._dropped += 1
@@ -66,27 +68,24 @@ class Shadow:
         self._news.set()
 
     def stop(self) -> None:
-        self._over = True
+        self._stop.set()
         self._news.set()
 
     async def run(self) -> None:
         """Until its time is over, somebody stops it, or the candidate died."""
         loop = asyncio.get_running_loop()
         begun = loop.time()
-        while not self._over and loop.time() < begun + self._seconds:
-            if not self.worker.alive:
-                self._crash = self._crash or "it ended while nobody asked it"
-                break
-            if not self._copies:
+        while self.worker.alive and not self._stop.is_set() and (left := begun + self._seconds - loop.time()) > 0:
+            if self._copies:
+                started = loop.time()
+                await self._compare(self._copies.popleft())
+                await _within(self._stop, min(left, loop.time() - started))
+            else:
                 self._news.clear()
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(LOOK_S):
-                        await self._news.wait()
-                continue
-            started = loop.time()
-            await self._compare(self._copies.popleft())
-            await asyncio.sleep(min(LOOK_S, loop.time() - started))
-        self._over = True
+                await _within(self._news, min(left, LOOK_S))
+        if not self.worker.alive:
+            self._crash = self._crash or "it ended while nobody asked it"
+        self._stop.set()
         self._took_s = loop.time() - begun
 
     async def _compare(self, copy: Copy) -> None:
@@ -97,6 +96,7 @@ class Shadow:
             "answer_json_bytes": copy.answer_json_bytes,
             "refusal": copy.refusal,
         }
+        self._requests += 1
         try:
             found, _ = await self.worker.call(asked, copy.body + copy.answer, within_s=CALL_S)
         except WorkerGone as error:
@@ -116,7 +116,7 @@ class Shadow:
     def report(self) -> ShadowReport:
         return ShadowReport(
             seconds=self._took_s,
-            requests=len(self._mine) + self._failed,
+            requests=self._requests,
             rows=self._rows,
             agreed=self._agreed,
             not_comparable=self._not_alike,
@@ -127,6 +127,12 @@ class Shadow:
             active_p50_ms=percentile(sorted(self._theirs), 0.5) if self._theirs else None,
             crash=self._crash,
         )
+
+
+async def _within(event: asyncio.Event, seconds: float) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
 
 
 def judged(report: ShadowReport, error_rate: float) -> Check:
