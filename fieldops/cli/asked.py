@@ -49,29 +49,32 @@ def _options(
     """Only its signature is used."""
 
 
-def changes(seconds: float | None = None, *, asks: bool = True) -> Callable[[Verb], Callable[..., int | None]]:
+def changes(
+    seconds: float | None = None, *, asks: bool = True, previews: bool = True
+) -> Callable[[Verb], Callable[..., int | None]]:
     """seconds: how long the verb waits for a device, unless --timeout says otherwise; None: it waits for none.
 
-    asks: it asks before it does something, so there is a --yes.
+    asks: it asks before it does something, so there is a --yes. previews: there is a --dry-run.
     """
 
     def decorate(verb: Verb) -> Callable[..., int | None]:
         own = list(inspect.signature(verb, eval_str=True).parameters.values())[1:]
         shared = inspect.signature(_options, eval_str=True).parameters
+        left_out = {"timeout", *(() if asks else ("yes",)), *(() if previews else ("dry_run",))}
         parameters = [
             inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context),
             *own,
-            *(each for name, each in shared.items() if name != "timeout" and (asks or name != "yes")),
+            *(each for name, each in shared.items() if name not in left_out),
             *([shared["timeout"].replace(default=seconds)] if seconds is not None else ()),
         ]
 
         def command(
             context: typer.Context,
             *,
-            dry_run: bool,
             reason: str,
             ticket: str,
             json: bool,
+            dry_run: bool = False,
             yes: bool = False,
             timeout: float = 30.0,
             **given: Any,

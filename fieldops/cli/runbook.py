@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fieldops.cli.asked import Asked, changes
 from fieldops.cli.call import Call, group
-from fieldops.cli.diagnostics import agreed, need_person, tell
+from fieldops.cli.diagnostics import agreed, tell
 from fieldops.cli.documents.runbooks import RunbookCheck, RunbookItem, RunbookLine, RunbookPlan, RunbookRun, RunbookRuns, Runbooks
-from fieldops.cli.options import Json, Reason, Ticket, Timeout, Yes
+from fieldops.cli.options import Json
 from fieldops.cli.output import document, line, table
 from fieldops.deadline import Deadline
 from fieldops.errors import Cancelled, FieldopsError, UsageFault
@@ -153,57 +154,46 @@ def _given(words: list[str] | None) -> dict[str, str]:
 
 
 @app.command()
+@changes(3600.0, previews=False)
 def run(
-    context: typer.Context,
+    asked: Asked,
     runbook: RunbookArg,
     params: ParamsArg = None,
-    yes: Yes = False,
-    reason: Reason = "",
-    ticket: Ticket = "",
-    json: Json = False,
-    timeout: Timeout = 3600.0,
 ) -> int:
     """Run a signed runbook. Each step is on disk before it begins; what is cut off goes on with `runbook resume`."""
     from fieldops.operations import runbook as operation
-    from fieldops.operations.gate import Words
     from fieldops.runbooks.engine import resolve
 
-    need_person(yes=yes, dry_run=False)
-    call = Call.of(context, json=json, timeout=timeout)
+    asked.need_person()
+    call = asked.call
     book, data = operation.load(call.laptop.trust, runbook)
     given = resolve(book, _given(params))
     _target(call, given)
-    if not yes:
+    if not asked.yes:
         for text in (*requires_of(book, given), *steps_of(book, given)):
             tell(f"  {text}")
         agreed(f"run {book.id}?")
-    words = Words(reason, ticket)
     record = call.laptop.runs.create()
-    operation.begin(call.laptop.gate(), book, data, given, record, words=words)
-    return _go_on(call, record.id, given, words=words)
+    operation.begin(call.laptop.gate(), book, data, given, record, words=asked.words)
+    return _go_on(call, record.id, given, words=asked.words)
 
 
 @app.command()
+@changes(3600.0, previews=False)
 def resume(
-    context: typer.Context,
+    asked: Asked,
     run: Annotated[str, typer.Argument(metavar="RUN", help="Id of a run; see `fieldops runbook status`.")],
-    yes: Yes = False,
-    reason: Reason = "",
-    ticket: Ticket = "",
-    json: Json = False,
-    timeout: Timeout = 3600.0,
 ) -> int:
     """Go on with a run that was cut off, from the facts on disk. A run that is over is only shown."""
     from fieldops.operations import runbook as operation
-    from fieldops.operations.gate import Words
 
-    need_person(yes=yes, dry_run=False)
-    call = Call.of(context, json=json, timeout=timeout)
+    asked.need_person()
+    call = asked.call
     report = operation.status(call.laptop.runs.open(run))
-    if report.outcome is None and not yes:
+    if report.outcome is None and not asked.yes:
         _print(report)
         agreed(f"go on with {run}?")
-    return _go_on(call, run, report.params, words=Words(reason, ticket))
+    return _go_on(call, run, report.params, words=asked.words)
 
 
 def _go_on(call: Call, run: str, params: dict[str, str], *, words: Words) -> int:
