@@ -30,4 +30,4 @@ def test_the_agent_toml_of_the_guide_is_one() -> None:
     guide = (ROOT / "docs" / "device-guide.md").read_text("utf-8")
     (text,) = re.findall(r"```toml\n(.*?)```", guide, re.DOTALL)
     config = parse(text, "agent.toml")
-    assert (config.infer_port, config.telemetry_s, config.unload_first) == (8000, 60, False)
+    assert (config.infer_port, config.telemetry_s, config.unload_first) == (8000, 300, False)
