@@ -116,10 +116,10 @@ class Loaded:
         answer = self._cascade.infer(request.inputs, deadline_s=deadline_s, refusal=refusal)
         return self._reply(request, answer, start, (time.perf_counter() - asked) * 1000, 1, keep=keep)
 
-    def infer_many(self, each: list[Header], body: bytes) -> list[tuple[Header, bytes] | FieldopsError]:
+    def infer_many(self, each: list[Header], body: bytes, waited_s: float) -> list[tuple[Header, bytes] | FieldopsError]:
         """Requests that waited together: run as one where they fit together, each answered or refused for itself.
 
-        each: `bytes` of the body that are its own, and what `infer` takes.
+        each: `bytes` of the body that are its own, and what `infer` takes. waited_s: how long ago their deadlines were told.
         """
         start = time.perf_counter()
         found: dict[int, tuple[Header, bytes] | FieldopsError] = {}
@@ -133,14 +133,15 @@ class Loaded:
                 continue
             alike.setdefault(request.form or index, []).append((index, request))
         for group in alike.values():
-            found |= self._together(start, group, each)
+            found |= self._together(start, group, each, waited_s)
         return [found[index] for index in range(len(each))]
 
     def _together(
-        self, start: float, group: list[tuple[int, Request]], each: list[Header]
+        self, start: float, group: list[tuple[int, Request]], each: list[Header], waited_s: float
     ) -> dict[int, tuple[Header, bytes] | FieldopsError]:
         asked = [
-            Asked(request.inputs, start + each[index]["deadline_s"], each[index].get("refusal", "")) for index, request in group
+            Asked(request.inputs, start + each[index]["deadline_s"] - waited_s, each[index].get("refusal", ""))
+            for index, request in group
         ]
         begun = time.perf_counter()
         answers = infer_joined(self._cascade, asked)

@@ -128,14 +128,15 @@ class _Bundle:
         return {}, b""
 
     def _infer(self, header: Header, body: bytes) -> Reply:
-        how = (header.get("deadline_s"), header.get("refusal", ""), header.get("json_bytes"))
+        left_s = None if header.get("deadline_s") is None else header["deadline_s"] - header.get("waited_s", 0.0)
+        how = (left_s, header.get("refusal", ""), header.get("json_bytes"))
         reply: Reply = self._loaded.infer(body, *how, keep=bool(header.get("keep")))
         return reply
 
     def _infer_many(self, header: Header, body: bytes) -> Reply:
         replies = [
             (refusal(answer), b"") if isinstance(answer, FieldopsError) else ({**answer[0], "ok": True}, answer[1])
-            for answer in self._loaded.infer_many(header["each"], body)
+            for answer in self._loaded.infer_many(header["each"], body, header.get("waited_s", 0.0))
         ]
         return {"each": [{**said, "bytes": len(data)} for said, data in replies]}, b"".join(data for _, data in replies)
 

@@ -135,9 +135,12 @@ class Worker:
         Raises WorkerSaid, WorkerGone, or TimeoutError when the caller's time is over. The worker goes on then: one caller
         in a hurry must not cost all others their worker. Only one that is silent for much longer is ended.
         """
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
         async with asyncio.timeout(within_s):
             await self._turn.acquire()
-            exchange = asyncio.ensure_future(self._exchange(pack(header, body), max(within_s, HANG_S)))
+            message = pack({**header, "waited_s": loop.time() - begun}, body)
+            exchange = asyncio.ensure_future(self._exchange(message, max(within_s, HANG_S)))
             exchange.add_done_callback(self._next_turn)
             answer, data = await asyncio.shield(exchange)
         if not answer.get("ok", False):

@@ -21,6 +21,7 @@ from fieldops.agent.shadowing import MOST_COPIES, Shadow
 from fieldops.agent.workers import Load, Worker, WorkerSaid
 from fieldops.bench import CPU
 from fieldops.bundles.manifest import MANIFEST_FILE, Rule, Tier
+from fieldops.edges.onnx import Cascade
 from fieldops.tiers import Allowance
 from fieldops.wire import ShadowReport
 from tests.models.conftest import DIGITS, spec
@@ -225,6 +226,39 @@ def test_copies_for_a_shadow_never_pile_up_and_nobody_waits_for_them(load: Load,
     assert report.dropped >= 100 - MOST_COPIES
     assert (report.failed, report.not_comparable, report.crash) == (0, 0, "")
     assert report.agreed >= 0.9 * report.rows  # the same version: only the large model's allowance may differ
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_the_time_spent_waiting_for_a_busy_worker_counts_towards_the_deadline(
+    load: Load, images: dict[str, Any], together: bool
+) -> None:
+    """An image that the core is not sure of: with time left the large model would be asked."""
+    unsure = next(row for row in (images["images"][n : n + 1] for n in range(60)) if _core(row) < 0.5)
+    body = request(unsure)
+
+    async def asked() -> list[dict[str, Any]]:
+        worker = await Worker.start(load)
+        try:
+            answers = []
+            for deadline_s in (60.0, 0.001):
+                busy = asyncio.ensure_future(worker.call({"op": "measure", "samples": 256, "warmup": 256}, within_s=60))
+                await asyncio.sleep(0)  # it has its turn
+                each: dict[str, Any] = {"deadline_s": deadline_s, "bytes": len(body)}
+                header = {"op": "infer_many", "each": [each, each]} if together else {"op": "infer", **each}
+                said, data = await worker.call(header, body * (1 + together), within_s=60)
+                answers.append(msgspec.json.decode(data[: said["each"][0]["bytes"]] if together else data)["parameters"])
+                await busy
+            return answers
+        finally:
+            await worker.stop()
+
+    patient, hurried = asyncio.run(asked())
+    assert patient["route"] == "large"
+    assert (hurried["route"], hurried["why"]) == ("deadline", "no_time")
+
+
+def _core(row: Any) -> float:
+    return float(Cascade.load(DIGITS / "1.0.0", spec("1.0.0")).tier("core", {"pixels": row})["probabilities"].max())
 
 
 def test_while_many_wait_the_large_model_rests_and_every_answer_says_so(load: Load, images: dict[str, Any]) -> None:
