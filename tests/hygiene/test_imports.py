@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+import fieldops
+
+LONGEST = 450  # lines of a module
 LAPTOP_HEAVY = (
     "textual",
     "rich",
@@ -40,6 +43,18 @@ def test_version_loads_neither_typer_nor_anything_heavy() -> None:
 )
 def test_the_domain_and_the_gate_load_nothing_heavy(module: str) -> None:
     assert not loaded_by(f"import {module}") & set(LAPTOP_HEAVY)
+
+
+def test_a_light_verb_loads_neither_what_crosses_the_wire_nor_what_changes_a_device(tmp_path: Path) -> None:
+    modules = loaded_by(f"from fieldops.cli.app import main\nmain(['--home', {str(tmp_path)!r}, 'audit', 'list'])")
+    assert "fieldops.edges.journal" in modules
+    assert not modules & {*LAPTOP_HEAVY, "fieldops.wire", "fieldops.steps", "fieldops.ports", "fieldops.operations.gate"}
+
+
+def test_no_module_is_longer_than_a_reader_can_hold() -> None:
+    package = Path(fieldops.__file__).parent
+    lines = {path: len(path.read_text("utf-8").splitlines()) for path in package.rglob("*.py") if "_data" not in path.parts}
+    assert [f"{path.relative_to(package)}: {count}" for path, count in lines.items() if count > LONGEST] == []
 
 
 def test_the_agents_long_lived_process_stays_small() -> None:
