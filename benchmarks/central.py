@@ -1,4 +1,4 @@
-"""Bringing entries to the store over HTTP, in batches as `audit sync` sends them, against bare executemany of as many rows.
+"""Bringing entries to the store over HTTP, in batches as `audit sync` sends them (500, 1000, 2000), against bare executemany of as many rows.
 
 The peer writes the same bytes with the same columns and index into SQLite as durably (WAL, synchronous FULL), in this process,
 a transaction a batch; ours is the real program, asked as a laptop asks it, and checks every batch against its signed checkpoint.
@@ -22,9 +22,9 @@ from fieldops.deadline import Deadline
 from fieldops.edges.clock import SystemClock
 from fieldops.edges.keys import Ed25519Signer
 from fieldops.edges.store_api import HttpStore
-from fieldops.operations.sync import BATCH_ENTRIES
+from fieldops.operations.sync import BATCH_ENTRIES, MOST_ENTRIES
 
-BATCHES = 4
+BATCHES = (BATCH_ENTRIES, 2 * BATCH_ENTRIES, MOST_ENTRIES)
 
 
 def entries(log: str, count: int) -> list[bytes]:
@@ -53,6 +53,13 @@ def entries(log: str, count: int) -> list[bytes]:
     ]
 
 
+def parts(bodies: list[bytes]) -> Iterator[tuple[int, list[bytes]]]:
+    at = 0
+    for size in BATCHES:
+        yield at, bodies[at : at + size]
+        at += size
+
+
 class Laptop:
     """A log of its own for each turn, so that every turn brings something new."""
 
@@ -65,9 +72,8 @@ class Laptop:
         store.laptops.enrol(enveloped(ENROL_PAYLOAD_TYPE, encode(request), self.signer.laptop, self.signer.sign))
         self.log = note.origin(self.signer.laptop, 1)
         self.batches: list[tuple[int, list[bytes], str]] = []
-        bodies, frontier = entries(self.log, BATCHES * BATCH_ENTRIES), merkle.Frontier()
-        for at in range(0, len(bodies), BATCH_ENTRIES):
-            part = bodies[at : at + BATCH_ENTRIES]
+        bodies, frontier = entries(self.log, sum(BATCHES)), merkle.Frontier()
+        for at, part in parts(bodies):
             frontier = frontier.extend(merkle.leaf_hash(body) for body in part)
             point = note.Checkpoint(self.log, frontier.size, frontier.root())
             signed = note.sign_checkpoint(point, self.signer.public_key, self.signer.sign)
@@ -104,7 +110,7 @@ def bars() -> Iterator[Bar]:
             )
             bare.execute("CREATE INDEX of_device ON entry (device, time, log, seq)")
             logs = iter(range(1000))
-            rows = entries(laptops[0].log, BATCHES * BATCH_ENTRIES)
+            rows = entries(laptops[0].log, sum(BATCHES))
 
             def bring() -> None:
                 laptop = next(coming)
@@ -115,8 +121,7 @@ def bars() -> Iterator[Bar]:
 
             def insert() -> None:
                 log = next(logs)
-                for at in range(0, len(rows), BATCH_ENTRIES):
-                    part = rows[at : at + BATCH_ENTRIES]
+                for at, part in parts(rows):
                     bare.execute("BEGIN IMMEDIATE")
                     bare.executemany(
                         "INSERT INTO entry VALUES (?, ?, ?, ?, ?, ?)",
@@ -126,6 +131,5 @@ def bars() -> Iterator[Bar]:
 
             ours, peer = minima(turns, bring, insert)
             bare.close()
-    count = BATCHES * BATCH_ENTRIES
-    note_ = f"{count / ours:,.0f} entries of {len(rows[0])} B a second, batches of {BATCH_ENTRIES}"
+    note_ = f"{len(rows) / ours:,.0f} entries of {len(rows[0])} B a second, {len(BATCHES)} batches"
     yield Bar("store ingest over HTTP", "sqlite executemany", ours, peer, 0.5, at_least=True, note=note_)

@@ -14,7 +14,8 @@ from fieldops.errors import CheckFailed, StoreFault
 from fieldops.operations.telemetry import Shelf, bring
 from fieldops.ports import Clock, Head, Journal, OnProgress, Progress, Receipt, Store, Trail
 
-BATCH_ENTRIES = 500
+BATCH_ENTRIES = 500  # of the first batch; each that passes whole lets the next be twice as large, up to
+MOST_ENTRIES = 2000
 BATCH_BYTES = 2 << 20
 _TURNS = 3  # how often another pusher or a store put back from a backup may change the head meanwhile
 
@@ -99,6 +100,7 @@ class _Push:
         self.progress = progress
         self.witness = witness
         self.batch = BATCH_ENTRIES
+        self.most = MOST_ENTRIES
         self.pushed = 0
         self.duplicate = 0
 
@@ -137,9 +139,11 @@ class _Push:
             except StoreFault as error:
                 if error.reason != "too_large" or len(bodies) == 1:
                     raise
-                self.batch = max(1, len(bodies) // 2)
+                self.batch = self.most = max(1, len(bodies) // 2)
                 continue
             self.journal.note_cosignature(self.witness, upto, receipt.line)
+            if len(bodies) == self.batch:
+                self.batch = min(2 * self.batch, self.most)
             self.pushed += receipt.accepted
             self.duplicate += receipt.duplicate
             return receipt

@@ -77,7 +77,7 @@ from fieldops.operations import sync
 home, url, clock = Path(sys.argv[1]), sys.argv[2], SystemClock()
 signer = Ed25519Signer.load_or_create(home / "laptop.key")
 journal = SqliteJournal.open(home / "audit.db", lambda: signer, clock)
-sync.BATCH_ENTRIES = 3
+sync.BATCH_ENTRIES = sync.MOST_ENTRIES = 3
 store = HttpStore(url, signer)
 while sync.status(journal).queued:
     try:

@@ -73,15 +73,15 @@ def test_what_is_queued_is_told_without_asking_anybody(laptop: Any, near: NearSt
 def test_everything_arrives_once_and_a_second_sync_sends_nothing(
     laptop: Any, near: NearStore, clock: Any, deadline: Deadline
 ) -> None:
-    laptop.write(*map(str, range(1203)))
+    laptop.write(*map(str, range(1603)))
     seen: list[Progress] = []
     report = sync.push(laptop.journal, near, clock, deadline, seen.append)
-    assert (report.pushed, report.duplicate, report.size, report.lost) == (1203, 0, 1203, 0)
+    assert (report.pushed, report.duplicate, report.size, report.lost) == (1603, 0, 1603, 0)
     assert report.root == laptop.journal.root().hex()
-    assert near.sent == [500, 500, 203]
-    assert seen[-1] == Progress("entries", 1203, 1203)
+    assert near.sent == [500, 1000, 103]
+    assert seen[-1] == Progress("entries", 1603, 1603)
     again = sync.push(laptop.journal, near, clock, deadline)
-    assert (again.pushed, again.duplicate, near.sent) == (0, 0, [500, 500, 203])
+    assert (again.pushed, again.duplicate, near.sent) == (0, 0, [500, 1000, 103])
     assert near.store.entries(laptop.journal.log, 0, 2000) == laptop.bodies()
 
 
