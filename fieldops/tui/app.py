@@ -180,9 +180,11 @@ class Console(App[int], inherit_bindings=False):
 
     def redraw(self) -> None:
         """What depends on time and on new snapshots."""
+        if not self.screen_stack:
+            return  # going away
         sights, _changed = self.store.drain()
         fleet = self.screen_stack[0]
-        if isinstance(fleet, FleetScreen) and (self.inventory_read or self.inventory_fault is not None):
+        if isinstance(fleet, FleetScreen) and fleet.ready and (self.inventory_read or self.inventory_fault is not None):
             fleet.show_sights(sights)
         self._centre.tick()
         screen = self.view
@@ -197,13 +199,13 @@ class Console(App[int], inherit_bindings=False):
     @property
     def sight(self) -> Sight | None:
         screen = self.view
-        key = screen.selected if screen else None
+        key = screen.selected if screen is not None and screen.ready else None
         return self.store.get(key) if key else None
 
     @property
     def shown_sights(self) -> list[Sight]:
         fleet = self.screen_stack[0]
-        keys = fleet.shown if isinstance(fleet, FleetScreen) else ()
+        keys = fleet.shown if isinstance(fleet, FleetScreen) and fleet.ready else ()
         return [sight for key in keys if (sight := self.store.get(Key(key))) is not None]
 
     def stop(self) -> None:
@@ -264,7 +266,7 @@ class Console(App[int], inherit_bindings=False):
             return False
         if screen is None or not (EVERYWHERE in command.where or screen.scope in command.where):
             return False
-        return screen.may(command.id)
+        return screen.ready and screen.may(command.id)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         if action == "command" and parameters:
@@ -274,7 +276,7 @@ class Console(App[int], inherit_bindings=False):
 
     def on_key(self, event: events.Key) -> None:
         """Comes here only when nothing took it: a letter that was typed before the command line had the focus."""
-        take = getattr(self.screen, "take_early", None)
+        take = getattr(self.screen, "take_early", None) if self.screen_stack else None
         if take is not None and event.is_printable and event.character:
             take(event.character)
 

@@ -225,7 +225,8 @@ async def test_letters_typed_before_the_command_line_stands_are_kept(make_consol
         await shown(app, pilot, until)
         for key in (":", *"audit"):  # without waiting for the screen between them
             app.post_message(events.Key({":": "colon"}.get(key, key), key))
-        await until(pilot, lambda: isinstance(app.screen, LineScreen) and app.screen.query_one("#line", Input).value == "audit")
+        await until(pilot, on(app, LineScreen))
+        await until(pilot, lambda: app.screen.query_one("#line", Input).value == "audit")
         await pilot.press("enter")
         await until(pilot, on(app, AuditScreen))
 
@@ -468,7 +469,8 @@ async def test_leaving_a_running_sideload_stops_nothing_and_s_comes_back_to_it(
         await confirm(app, pilot, until, "cam-hot", "x")
         await until(pilot, lambda: screen.stage == "apply" and len(site.changes) == 1)
         await pilot.press("escape")
-        await until(pilot, lambda: isinstance(app.screen, ConfirmScreen) and app.screen.query_one("#cancel").has_focus)
+        await until(pilot, on(app, ConfirmScreen))
+        await until(pilot, lambda: app.screen.query_one("#cancel").has_focus)
         await pilot.press("tab", "enter")
         await until(pilot, on(app, FleetScreen))
         await until(pilot, lambda: "Stage digits on cam-hot" in "\n".join(screen_text(app)))
@@ -493,7 +495,8 @@ async def test_esc_while_a_step_runs_offers_to_keep_waiting_or_to_stop_and_says_
         for answer in (("enter",), ("tab", "tab", "enter")):
             assert "Stage" in " ".join(job.title for job in app.jobs.running)
             await pilot.press("escape")
-            await until(pilot, lambda: isinstance(app.screen, ConfirmScreen) and app.screen.query_one("#cancel").has_focus)
+            await until(pilot, on(app, ConfirmScreen))
+            await until(pilot, lambda: app.screen.query_one("#cancel").has_focus)
             assert "the log says `unknown`" in " ".join(" ".join(screen_text(app)).replace("│", " ").split())
             await pilot.press(*answer)
             await until(pilot, on(app, SideloadScreen))

@@ -70,7 +70,8 @@ async def test_what_must_not_be_accepted_never_comes_to_a_question(
     async with app.run_test(size=(80, 24)) as pilot:
         await shown(app, pilot, until)
         await pilot.press("colon")
-        await until(pilot, lambda: isinstance(app.screen, LineScreen) and app.screen.query_one("#line").has_focus)
+        await until(pilot, on(app, LineScreen))
+        await until(pilot, lambda: app.screen.query_one("#line").has_focus)
         app.screen.query_one("#line", Input).value = f"trust{typed}"
         await pilot.press("enter")
         await until(pilot, lambda: any(told in text for _, _, text in app.history))

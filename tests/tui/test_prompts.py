@@ -228,7 +228,8 @@ async def test_what_is_typed_cannot_be_copied_out_of_the_field(asking_console: M
     async with app.run_test(size=(80, 24)) as pilot:
         await shown(app, pilot, until)
         await pilot.press("L")
-        await until(pilot, lambda: isinstance(app.screen, PromptScreen) and app.screen.query_one("#secret").has_focus)
+        await until(pilot, on(app, PromptScreen))
+        await until(pilot, lambda: app.screen.query_one("#secret").has_focus)
         await pilot.press(*"abc", "ctrl+a", "ctrl+c", "ctrl+x")
         await pilot.pause()
         assert app.clipboard == ""

@@ -6,6 +6,7 @@ import re
 
 from textual.content import Content
 
+from fieldops.slots import why
 from fieldops.tui import figures
 from fieldops.tui.panels.columns import Cell, Column
 from fieldops.tui.panels.ink import Tone, page, wrapped
@@ -32,14 +33,14 @@ def log_cells(text: str) -> tuple[Cell, ...]:
 
 
 def act_cells(act: JournalEntry) -> tuple[Cell, ...]:
-    why = "; ".join(part for part in (act.reason, act.detail) if part)
+    said = "; ".join(part for part in (why(act.reason), act.detail) if part)
     return (
         Cell(figures.date_time(act.time)),
         Cell(who(act.actor), "muted"),
         Cell(figures.clean(act.action).replace("_", " "), "strong"),
         Cell(figures.clean(act.model) or figures.UNKNOWN),
         Cell(figures.clean(act.version) or figures.UNKNOWN),
-        Cell(figures.clean(why)),
+        Cell(figures.clean(said)),
     )
 
 

@@ -76,8 +76,8 @@ def enrol_question(entry: DeviceEntry, steps: Sequence[str], kit: str) -> Questi
         ),
         fields=(
             Field("label", "how this laptop is called there; may stay empty"),
-            Field("kit", "folder of an installation kit, for a device without an agent", kit),
-            Field("adopt", "y: take the model that runs there as version 0 and last-good"),
+            Field("kit", "a kit's folder, for a device without an agent", kit),
+            Field("adopt", "y: keep the model that runs there as version 0"),
         ),
     )
 

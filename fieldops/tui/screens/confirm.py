@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal, VerticalScroll
+from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Button, Input, Static
 
@@ -37,18 +37,15 @@ class ConfirmScreen(ModalScreen[Answer | None]):
             box.border_title = line(asked.title).markup
             box.border_subtitle = line(self.hint).markup
             yield Static(asking.question(asked, WIDTH - 6), id="confirm-text", markup=False)
-            for each in asked.fields:
-                yield Static(line((f"{each.name:<9}", "muted"), (each.note, "muted")), markup=False, classes="label")
-                yield Input(value=each.value, id=f"field-{each.name}", max_length=500, compact=True)
-            if asked.reason_asked:
-                yield Static(
-                    line(("reason   ", "muted"), ("for the audit log; may stay empty", "muted")), markup=False, classes="label"
-                )
-                yield Input(id="reason", max_length=500, compact=True)
+            with Vertical(id="fields"):
+                for each in asked.fields:
+                    yield from _field(each.name, f"field-{each.name}", each.note, each.value)
+                if asked.reason_asked:
+                    yield from _field("reason", "reason", "for the audit log; may stay empty")
             if asked.unlock:
                 what: tuple[Part, ...] = (asked.unlock_note,) if asked.unlock_note else ("type ", (asked.unlock, "accent"))
                 yield Static(line(("unlock   ", "muted"), *what, " to unlock the button"), markup=False, classes="label")
-                yield Input(id="unlock", max_length=80, compact=True)
+                yield from _field("", "unlock", "")
             with Horizontal(id="buttons"):
                 yield Button(asked.no, id="cancel", compact=True)
                 if asked.third:
@@ -110,3 +107,10 @@ class ConfirmScreen(ModalScreen[Answer | None]):
     def action_cancel(self) -> None:
         if self._armed:
             self.dismiss(None)
+
+
+def _field(name: str, id_: str, note: str, value: str = "") -> ComposeResult:
+    """One row: a name, and where to type, with what belongs there until something does."""
+    with Horizontal(classes="field"):
+        yield Static(line((f"{name:<9}", "muted")), markup=False, classes="name")
+        yield Input(value, placeholder=note, id=id_, max_length=500, compact=True)

@@ -101,10 +101,15 @@ class View(Screen[None]):
             )
         self.tick()
 
+    @property
+    def ready(self) -> bool:
+        """Neither coming up still nor going away already: its parts are there."""
+        return self.is_attached and self.query_one_optional("#small") is not None
+
     def tick(self) -> None:
         """Redraw what depends on time and on new snapshots. Cheap when nothing changed."""
-        if not self.is_attached or self.query_one_optional("#small") is None:
-            return  # not composed yet, or going away
+        if not self.ready:
+            return
         self.look()
         self.query_one("#top", Line).show(self.top(self.size.width))
         self.draw()
