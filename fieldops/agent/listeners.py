@@ -22,6 +22,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from fieldops.agent.identity import Identity
+from fieldops.edges.dial import tune
 from fieldops.errors import StorageFault
 
 STOP_S = 2
@@ -100,6 +101,7 @@ def lan_socket(host: str, port: int) -> socket.socket:
     # named, since asyncio sets TCP_NODELAY only then: without it every answer but a connection's first waits 40 ms for an ACK
     made = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    tune(made)  # for the connections it takes: a laptop that vanished without a word must not hold one for ever
     try:
         made.bind((host, port))
         made.listen(BACKLOG)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -17,17 +18,26 @@ from fieldops.errors import DeviceCannot, TrustRefused, UsageFault
 from fieldops.wire import WantedBlob, error_doc
 
 SIGN_EVERY_BYTES = 4 << 20
+SILENT_S = 10.0  # a laptop gives a link up before that; one that was cut off without a word is never heard of again
+
+
+@dataclass(slots=True)
+class _Writer:
+    """Who brings a blob now. heard: when something last came of it."""
+
+    heard: float
+    work: asyncio.Task[int] | None = None
 
 
 class Uploads:
-    """One writer a blob; a second one is told to wait by 409."""
+    """One writer a blob; a second one is told to wait by 409, or takes over from one that has gone silent."""
 
     def __init__(self, device: Device, admission: Admission, transaction: Transaction) -> None:
         self._device = device
         self._admission = admission
         self._transaction = transaction
         self._shelf = Shelf(device.home)
-        self._writing: set[str] = set()
+        self._writing: dict[str, _Writer] = {}
 
     def offset(self, sha256: str) -> Response:
         return Response(headers={"Upload-Offset": str(self._shelf.have(sha256))})
@@ -49,15 +59,18 @@ class Uploads:
         if self._shelf.whole(sha256):
             return self._at(have, 200)
         step_id, blob = self._wanted(sha256)
-        if sha256 in self._writing:
-            return self._conflict(have, "another upload of this blob is under way")
+        if not await self._free(sha256):
+            return self._conflict(self._shelf.have(sha256), "another upload of this blob is under way")
+        have = self._shelf.have(sha256)
         if request.headers.get("Upload-Offset") != str(have):
             return self._conflict(have, f"the device holds {have} bytes of it")
-        self._writing.add(sha256)
+        writer = self._writing[sha256] = _Writer(self._device.monotonic())
         try:
-            have = await self._append(request, step_id, blob, have)
-            if have < blob.size:
-                return self._at(have, 202)
+            brought = await self._bring(request, step_id, blob, have, writer)
+            if brought is None:
+                return self._conflict(self._shelf.have(sha256), "it was silent for too long, and another upload took over")
+            if brought < blob.size:
+                return self._at(brought, 202)
             await asyncio.to_thread(self._shelf.finish, sha256)
         except ClientDisconnect:
             return Response(status_code=400)  # nobody reads it; what came stays
@@ -67,11 +80,34 @@ class Uploads:
             self._transaction.give_up(step_id, error)
             raise
         finally:
-            self._writing.discard(sha256)
+            if self._writing.get(sha256) is writer:
+                del self._writing[sha256]
         await asyncio.wrap_future(self._transaction.blob_came(step_id))
-        return self._at(have, 201)
+        return self._at(brought, 201)
 
-    async def _append(self, request: Request, step_id: str, blob: WantedBlob, have: int) -> int:
+    async def _bring(self, request: Request, step_id: str, blob: WantedBlob, have: int, writer: _Writer) -> int | None:
+        """Bytes there afterwards; None: it was ended from outside. A task of its own, so that it alone can be."""
+        work = writer.work = asyncio.create_task(self._append(request, step_id, blob, have, writer))  # noqa: TID251 - awaited
+        try:
+            await asyncio.wait([work])
+            return None if work.cancelled() else work.result()
+        finally:
+            work.cancel()
+
+    async def _free(self, sha256: str) -> bool:
+        """Whether nobody writes it, or whoever did has been silent and was let go, its file closed."""
+        writer = self._writing.get(sha256)
+        if writer is None:
+            return True
+        if writer.work is None or writer.work.done() or self._device.monotonic() - writer.heard < SILENT_S:
+            return False
+        writer.work.cancel()
+        await asyncio.wait([writer.work])
+        if self._writing.get(sha256) is writer:
+            del self._writing[sha256]
+        return sha256 not in self._writing
+
+    async def _append(self, request: Request, step_id: str, blob: WantedBlob, have: int, writer: _Writer) -> int:
         """Bytes there afterwards; a cut connection leaves what came, synced when the blob is finished or goes on."""
         unsigned = SIGN_EVERY_BYTES
         with Written.append(self._shelf.part(blob.sha256)) as file:
@@ -82,6 +118,7 @@ class Uploads:
                     )
                 file.write(chunk)
                 have += len(chunk)
+                writer.heard = self._device.monotonic()
                 unsigned += len(chunk)
                 if unsigned >= SIGN_EVERY_BYTES:
                     unsigned = 0
