@@ -91,7 +91,9 @@ class Answering:
         limit = found.manifest.objectives.error_rate if found and found.manifest else 0.0
         faults: list[str] = []
         if served.figures.failed_share > limit:
-            faults.append(f"{served.figures.version_failed} of {served.figures.version_requests} requests failed; {limit:.2%} may")
+            faults.append(
+                f"{served.figures.version_failed} of {served.figures.version_requests} requests failed; {limit:.2%} may"
+            )
         if served.crashes:
             faults.append(f"its worker ended {served.crashes} times")
         return faults

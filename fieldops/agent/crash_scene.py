@@ -29,6 +29,7 @@ from fieldops.agent.home import AgentHome
 from fieldops.agent.identity import Identity
 from fieldops.agent.judged import Judge, Judgement, SignedTarget
 from fieldops.agent.models import Models
+from fieldops.agent.reserve import open_registry
 from fieldops.agent.shelf import Shelf
 from fieldops.agent.transaction import Transaction
 from fieldops.agent.validation import Verdict
@@ -284,7 +285,7 @@ def started(root: Path, boot_id: str, judge: Judge = stub_judge) -> Iterator[Run
     """The agent's start on this home. Raises FieldopsError when it could not even start."""
     home = AgentHome(root)
     home.make()
-    registry = Registry.open(home.registry)
+    registry = open_registry(home)
     loop = asyncio.new_event_loop()  # never run: nothing here is asynchronous
     log, bugs = logging.getLogger("fieldops.agent"), _Bugs()
     before = log.handlers[:], log.propagate

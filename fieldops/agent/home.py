@@ -80,6 +80,11 @@ class AgentHome:
         return self.root / "registry.db"
 
     @property
+    def reserve(self) -> Path:
+        """See agent/reserve.py."""
+        return self.root / "reserve"
+
+    @property
     def lock(self) -> Path:
         return self.root / "agent.lock"
 

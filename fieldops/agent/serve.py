@@ -33,6 +33,7 @@ from fieldops.agent.models import Models, foreign
 from fieldops.agent.newcomer import trial_start
 from fieldops.agent.recording import Recorder
 from fieldops.agent.report import Report
+from fieldops.agent.reserve import open_registry
 from fieldops.agent.server import Api
 from fieldops.agent.transaction import Transaction
 from fieldops.agent.uploads import Uploads
@@ -126,7 +127,7 @@ async def _serve(home: AgentHome, config: AgentConfig, runtime: Runtime, after: 
     stop = asyncio.Event()
     stop_on_signals(asyncio.get_running_loop(), stop, until_eof=until_eof)
     told: dict[str, Health] = {}
-    registry = Registry.open(home.registry)
+    registry = open_registry(home)
     after.callback(registry.close)
     telemetry = Telemetry(home.root / "telemetry.db")
     after.callback(telemetry.close)

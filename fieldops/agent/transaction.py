@@ -24,6 +24,7 @@ from fieldops.agent.device import Device, write
 from fieldops.agent.enrolment import enrol, unenrol
 from fieldops.agent.judged import Judge, judge
 from fieldops.agent.records import ended
+from fieldops.agent.reserve import keep_reserve
 from fieldops.agent.reverting import Reverting
 from fieldops.agent.shadow_phase import ShadowPhase
 from fieldops.agent.staging import Incoming, Staging
@@ -253,6 +254,7 @@ class Transaction:
         device = self._device
         if device.registry.owes:
             device.save()
+        keep_reserve(device.home)
         device.behind = False
         device.show(device.registry.slots())
         device.registry.prune(lambda lost: device.entry(device.actor, "prune", "", "", "journal_full", f"{lost} entries unread"))

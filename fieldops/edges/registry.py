@@ -77,8 +77,11 @@ class HeldStep(Struct, frozen=True, kw_only=True):
     envelope: bytes
 
 
+_NO_ROOM = frozenset({"SQLITE_FULL", "SQLITE_IOERR_SHMSIZE", "SQLITE_IOERR_SHMOPEN", "SQLITE_IOERR_SHMMAP"})
+
+
 def _broken(path: Path, error: sqlite3.Error) -> DeviceCannot:
-    full = "full" in str(error)
+    full = getattr(error, "sqlite_errorname", "") in _NO_ROOM or "full" in str(error)
     return DeviceCannot(
         f"the device's registry {path.name}: {error}",
         reason="disk_full" if full else "registry",

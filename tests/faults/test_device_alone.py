@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shlex
+import shutil
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -117,6 +122,23 @@ def test_a_committed_version_whose_worker_keeps_dying_is_reverted_by_the_device(
     slot = device.until(lambda slot: slot.state == "reverted")
     assert (slot.active, slot.reason) == ("1.0.0", "worker_crashes")
     assert ("device", "reverted", "worker_crashes") in _acts(device)
+
+
+def test_an_agent_starts_and_answers_on_a_disk_without_one_free_block(flashed: Path, short_folder: Path) -> None:
+    """On a real one: SQLite itself needs a file that is not there yet."""
+    disk = short_folder / "d"
+    disk.mkdir()
+    script = Path(__file__).with_name("full_disk_process.py")
+    words = [sys.executable, str(script), str(disk), str(flashed), str(short_folder / "r")]
+    mounted = f"mount -t tmpfs -o size=8m tmpfs {disk} || exit 77; exec {shlex.join(words)}"
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    if shutil.which("unshare") is None:
+        pytest.skip("no mount namespaces here")
+    done = subprocess.run(["unshare", "-rm", "sh", "-c", mounted], env=env, capture_output=True, timeout=100, check=False)
+    if done.returncode in {1, 77} and b"Traceback" not in done.stderr:
+        pytest.skip("no mount namespaces for this user")
+    assert done.returncode == 0, done.stderr.decode()
+    assert json.loads(done.stdout) == {"reserve": True, "version": "1.0.0", "by_a_model": True, "given_up": True}
 
 
 def _later(device: Agent, seconds: float) -> None:
