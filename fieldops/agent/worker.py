@@ -130,23 +130,23 @@ class _Bundle:
     def _infer(self, header: Header, body: bytes) -> Reply:
         left_s = None if header.get("deadline_s") is None else header["deadline_s"] - header.get("waited_s", 0.0)
         how = (left_s, header.get("refusal", ""), header.get("json_bytes"))
-        reply: Reply = self._loaded.infer(body, *how, keep=bool(header.get("keep")))
+        reply: Reply = self._loaded.answers.infer(body, *how, keep=bool(header.get("keep")))
         return reply
 
     def _infer_many(self, header: Header, body: bytes) -> Reply:
         replies = [
             (refusal(answer), b"") if isinstance(answer, FieldopsError) else ({**answer[0], "ok": True}, answer[1])
-            for answer in self._loaded.infer_many(header["each"], body, header.get("waited_s", 0.0))
+            for answer in self._loaded.answers.infer_many(header["each"], body, header.get("waited_s", 0.0))
         ]
         return {"each": [{**said, "bytes": len(data)} for said, data in replies]}, b"".join(data for _, data in replies)
 
     def _compare(self, header: Header, body: bytes) -> Reply:
         asked, answered = body[: header["bytes"]], body[header["bytes"] :]
         how = (header["json_bytes"], header["answer_json_bytes"], header["refusal"])
-        return dict(self._loaded.compare(asked, answered, *how)), b""
+        return dict(self._loaded.answers.compare(asked, answered, *how)), b""
 
     def _as_json(self, header: Header, body: bytes) -> Reply:
-        return {}, self._loaded.as_json(body, header["json_bytes"])
+        return {}, self._loaded.answers.as_json(body, header["json_bytes"])
 
     def _seal(self, header: Header, body: bytes) -> Reply:
         from fieldops.agent.sealing import seal
