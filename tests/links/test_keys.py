@@ -293,6 +293,9 @@ class ListJournal:
     def read(self, after: int = 0, limit: int = 1000) -> list[tuple[Entry, bytes]]:
         raise NotImplementedError
 
+    def newest(self, act: str, device: str) -> Entry | None:
+        raise NotImplementedError
+
     def open_intents(self) -> list[Entry]:
         return []
 
