@@ -11,6 +11,17 @@ from dataclasses import dataclass, field
 
 from fieldops.errors import Cancelled, DeadlinePassed
 
+_PHASES = {  # of a link, by their technical names
+    "dns": "its name to be resolved",
+    "tcp": "a connection",
+    "tls": "an encrypted connection",
+    "banner": "its SSH server",
+    "kex": "an encrypted connection",
+    "auth": "the login",
+    "open": "the link",
+    "exec": "an answer over SSH",
+}
+
 
 class CancelToken:
     """Set once by whoever stops the work; read by all who do it. Safe across threads."""
@@ -57,11 +68,11 @@ class Deadline:
     def check(self, phase: str, device: str | None = None) -> float:
         """Seconds left (> 0). Raises Cancelled, or DeadlinePassed naming `phase`."""
         if self.cancel.cancelled:
-            raise Cancelled(f"cancelled while waiting for {phase}", device=device)
+            raise Cancelled(f"cancelled while waiting for {_PHASES.get(phase, phase)}", device=device)
         left = self.left()
         if left <= 0:
             raise DeadlinePassed(
-                f"no answer in time while waiting for {phase}",
+                f"no answer in time while waiting for {_PHASES.get(phase, phase)}",
                 phase=phase,
                 next_step="check the cable and the device's load, then try again or allow more time with --timeout",
                 device=device,

@@ -68,12 +68,14 @@ def report(error: FieldopsError, *, as_json: bool) -> None:
 
 
 def report_all(errors: Iterable[FieldopsError]) -> int:
-    """Each error on stderr; the gravest exit code."""
-    codes = []
-    for error in errors:
-        report(error, as_json=False)
-        codes.append(error.exit_code)
-    return gravest(codes)
+    """Each error on stderr, a next step that several share once; the gravest exit code."""
+    told = list(errors)
+    steps = [next_step_of(error) for error in told]
+    for error, step, following in zip(told, steps, [*steps[1:], None], strict=False):
+        tell(str(error))
+        if step and step != following:
+            tell(f"next: {step}")
+    return gravest(error.exit_code for error in told)
 
 
 def tell(text: str) -> None:

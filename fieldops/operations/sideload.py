@@ -218,7 +218,7 @@ def plan(
     manifest = bundle.manifest
     slot = next((each for each in device.models(deadline).slots if each.model == manifest.model), None)
     active = slot.active if slot else None
-    if slot is not None and slot.state in {"trial", "validating", "staging"}:
+    if slot is not None and slot.state in {"trial", "validating"}:
         raise DeviceCannot(
             f"{manifest.model} is {slot.state} ({slot.candidate})",
             reason="busy",
@@ -306,6 +306,9 @@ def _warnings(slot: SlotStatus | None, bundle: TrustedBundle) -> tuple[str, ...]
     if slot is None:
         found.append(f"{manifest.model} is new on this device: there is no last-good to go back to")
         return tuple(found)
+    if slot.state == "staging":  # another laptop that still copies holds the device's lease, and the device says so
+        left = "is gone on with" if slot.candidate == manifest.version else "is given up"
+        found.append(f"the copy of {slot.candidate} that broke off {left}")
     active = next((each for each in slot.versions if each.version == slot.active), None)
     if active is not None and active.counter > manifest.counter:
         found.append(f"{manifest.version} is older than {slot.active}")
