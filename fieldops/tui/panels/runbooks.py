@@ -92,9 +92,8 @@ def run_text(report: RunReport, width: int, glyphs: Glyphs) -> Content:
     lines += wrapped("params", [figures.clean(" ".join(f"{name}={value}" for name, value in report.params.items()))], width, 9)
     for number, (id_, what, ok) in enumerate(report.steps, 1):
         state: tuple[str, Tone] = ("begun", "accent") if ok is None else ("ok   ", "ok") if ok else ("FAIL ", "fail")
-        lines.append(
-            line(f"{number:>3} ", state, f"  {figures.clean(id_)}: {figures.clean(what)}").truncate(width, ellipsis=True)
-        )
+        named = figures.clean(id_ if id_ == what else f"{id_}: {what}")
+        lines.append(line(f"{number:>3} ", state, f"  {named}").truncate(width, ellipsis=True))
     if report.failed is not None:
         lines += wrapped("why", [figures.clean(report.failed.message or report.failed.reason)], width, 9, "fail")
     if report.outcome is None:
