@@ -12,6 +12,7 @@ from textual.widgets import Input
 from fieldops.tui.app import Console
 from fieldops.tui.screens.confirm import ConfirmScreen
 from fieldops.tui.screens.fleet import FleetScreen
+from fieldops.tui.screens.line import LineScreen
 from fieldops.tui.screens.sideload import SideloadScreen
 
 Until = Callable[[Pilot[int], Callable[[], object]], Awaitable[None]]
@@ -92,3 +93,14 @@ async def answer(app: Console, pilot: Pilot[int], until: Until, *, unlock: str =
     dialog.query_one(f"#{button}").focus()
     await pilot.press("enter")
     await until(pilot, lambda: app.screen is not dialog)
+
+
+async def say(app: Console, pilot: Pilot[int], until: Until, text: str) -> None:
+    """A command on the `:` line."""
+    await pilot.press("colon")
+    await until(pilot, on(app, LineScreen))
+    line = app.screen
+    await until(pilot, lambda: line.query_one("#line").has_focus)
+    line.query_one("#line", Input).value = text
+    await pilot.press("enter")
+    await until(pilot, lambda: app.screen is not line)

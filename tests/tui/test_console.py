@@ -23,7 +23,7 @@ from fieldops.tui.screens.fleet import FleetScreen
 from fieldops.tui.screens.line import LineScreen
 from fieldops.tui.screens.reader import ReaderScreen
 from fieldops.tui.screens.sideload import SideloadScreen
-from tests.tui.seeing import SIZES, Make, Until, confirm, name_of, on, screen_text, shown, to_plan
+from tests.tui.seeing import SIZES, Make, Until, confirm, name_of, on, say, screen_text, shown, to_plan
 
 pytestmark = pytest.mark.anyio
 
@@ -185,7 +185,7 @@ async def test_the_command_line_opens_a_device_by_name(make_console: Make, until
     app = make_console()
     async with app.run_test(size=SIZES[0]) as pilot:
         await shown(app, pilot, until)
-        await pilot.press("colon", *"dev gate-11", "enter")
+        await say(app, pilot, until, "dev gate-11")
         await until(pilot, on(app, DeviceScreen))
         await until(pilot, lambda: "no connection to 10.0.4.23:22" in "\n".join(screen_text(app)))
         assert "gate-11 · OFF" in screen_text(app)[0]
@@ -197,9 +197,9 @@ async def test_part_of_a_name_opens_the_device_when_it_is_the_only_one(make_cons
     app = make_console()
     async with app.run_test(size=SIZES[0]) as pilot:
         await shown(app, pilot, until)
-        await pilot.press("colon", *"dev cam-000", "enter")
+        await say(app, pilot, until, "dev cam-000")
         await until(pilot, lambda: any("several devices 'cam-000'" in text for _, _, text in app.history))
-        await pilot.press("colon", *"dev press", "enter")
+        await say(app, pilot, until, "dev press")
         await until(pilot, on(app, DeviceScreen))
         await until(pilot, lambda: "press-07" in screen_text(app)[0])
 
@@ -208,14 +208,14 @@ async def test_rows_can_be_sorted_by_a_named_column_and_turned_round(make_consol
     app = make_console()
     async with app.run_test(size=SIZES[0]) as pilot:
         fleet = await shown(app, pilot, until)
-        await pilot.press("colon", *"sort cpu", "enter")
+        await say(app, pilot, until, "sort cpu")
         await until(pilot, lambda: name_of(app, fleet.shown[0]) == "cam-hot")
         assert "by cpu" in "\n".join(screen_text(app))
         await pilot.press("o")
         await until(
             pilot, lambda: name_of(app, fleet.shown[-1]) == "cam-hot" and "by cpu, reversed" in "\n".join(screen_text(app))
         )
-        await pilot.press("colon", *"sort colour", "enter")
+        await say(app, pilot, until, "sort colour")
         await until(pilot, lambda: any("no column 'colour'" in text for _, _, text in app.history))
 
 
@@ -238,7 +238,7 @@ async def test_a_bare_device_is_not_counted_as_ok(make_console: Make, until: Unt
     async with app.run_test(size=SIZES[0]) as pilot:
         await shown(app, pilot, until)
         await until(pilot, lambda: "1 BARE 18 OK" in screen_text(app)[0])
-        await pilot.press("colon", *"dev cam-0001", "enter")
+        await say(app, pilot, until, "dev cam-0001")
         await until(pilot, on(app, DeviceScreen))
         await pilot.press("3")
         await until(pilot, lambda: "a bare device: without an agent it keeps no models" in "\n".join(screen_text(app)))
@@ -248,7 +248,7 @@ async def test_an_unknown_word_is_told_and_stays_in_the_messages(make_console: M
     app = make_console()
     async with app.run_test(size=SIZES[0]) as pilot:
         await shown(app, pilot, until)
-        await pilot.press("colon", *"reboot", "enter")
+        await say(app, pilot, until, "reboot")
         await until(pilot, lambda: any("no command 'reboot'" in text for _, _, text in app.history))
         await pilot.press("m")
         await until(pilot, on(app, ReaderScreen))
@@ -297,10 +297,10 @@ async def test_the_demo_command_is_offered_only_in_a_demo(make_console: Make, un
     app = make_console()
     async with app.run_test(size=SIZES[0]) as pilot:
         await shown(app, pilot, until)
-        await pilot.press("colon", *"store-up", "enter")
+        await say(app, pilot, until, "store-up")
         assert site.asked_up == 0
         site.demo = True
-        await pilot.press("colon", *"store-up", "enter")
+        await say(app, pilot, until, "store-up")
         await until(pilot, lambda: site.asked_up == 1)
 
 
@@ -320,9 +320,9 @@ async def test_themes_are_read_when_wanted_and_an_unknown_one_changes_nothing(ma
     app = make_console()
     async with app.run_test(size=SIZES[0]) as pilot:
         await shown(app, pilot, until)
-        await pilot.press("colon", *"theme sunlight", "enter")
+        await say(app, pilot, until, "theme sunlight")
         await until(pilot, lambda: app.theme == "sunlight")
-        await pilot.press("colon", *"theme pink", "enter")
+        await say(app, pilot, until, "theme pink")
         await until(pilot, lambda: any("no theme 'pink'" in text for _, _, text in app.history))
         assert app.theme == "sunlight"
 

@@ -6,14 +6,12 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from textual.widgets import Input
 
 from fieldops.tui.screens.confirm import ConfirmScreen
 from fieldops.tui.screens.device import DeviceScreen
 from fieldops.tui.screens.discover import DiscoverScreen
-from fieldops.tui.screens.line import LineScreen
 from fieldops.tui.screens.reader import ReaderScreen
-from tests.tui.seeing import Make, Until, answer, on, shown, text_of
+from tests.tui.seeing import Make, Until, answer, on, say, shown, text_of
 
 pytestmark = pytest.mark.anyio
 FINGERPRINT = "SHA256:" + "abcd" * 10 + "XYZ"
@@ -69,11 +67,7 @@ async def test_what_must_not_be_accepted_never_comes_to_a_question(
     app = make_console()
     async with app.run_test(size=(80, 24)) as pilot:
         await shown(app, pilot, until)
-        await pilot.press("colon")
-        await until(pilot, on(app, LineScreen))
-        await until(pilot, lambda: app.screen.query_one("#line").has_focus)
-        app.screen.query_one("#line", Input).value = f"trust{typed}"
-        await pilot.press("enter")
+        await say(app, pilot, until, f"trust{typed}")
         await until(pilot, lambda: any(told in text for _, _, text in app.history))
         assert not isinstance(app.screen, ConfirmScreen)
     assert site.trusted == []
@@ -90,7 +84,7 @@ async def test_a_stranger_on_the_network_is_added_with_what_is_known_of_it(make_
         await answer(app, pilot, until, name="press-12", ssh="tech@192.0.2.7", site="north")
         await until(pilot, lambda: any("press-12 is in the list" in text for _, _, text in app.history))
         await pilot.press("escape")
-        await pilot.press("colon", *"dev press-12", "enter")
+        await say(app, pilot, until, "dev press-12")
         await until(pilot, on(app, DeviceScreen))
     made = site.snapshots["press-12"].entry
     assert (str(made.ssh), str(made.lan), made.site) == ("tech@192.0.2.7:22", "192.0.2.7:7443", "north")
