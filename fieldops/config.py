@@ -13,7 +13,7 @@
     folders = ["/srv/stick"]             # looked at like removable media, first
     site = "http://192.0.2.10:8080"      # site server: where it answers, its newer signed metadata counts
     [keys]
-    "fleet.refresh" = "f5"               # the console's keys by binding id
+    "view.refresh" = "f5"                # the console's keys by binding id
 
 Relative paths count from the folder of the file. All faults of a file are told at once, each with its line.
 """

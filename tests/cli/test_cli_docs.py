@@ -25,4 +25,4 @@ def test_the_example_of_the_config_is_one(tmp_path: Path) -> None:
     assert config.person_key == Path("/home/me/.ssh/id_ed25519")
     assert config.stick_folders == (Path("/srv/stick"),)
     assert config.site == "http://192.0.2.10:8080"
-    assert dict(config.keys) == {"fleet.refresh": "f5"}
+    assert dict(config.keys) == {"view.refresh": "f5"}

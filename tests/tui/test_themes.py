@@ -1,7 +1,9 @@
+import tomllib
 from pathlib import Path
 
 import pytest
 
+from fieldops.tui.looks import known_keys
 from fieldops.tui.themes import BUILTIN, Palette, colour_variables, contrast, load_themes, parse_theme, to_textual
 
 FOLDER = Path(__file__).parents[2] / "themes"
@@ -55,3 +57,10 @@ def test_a_palette_becomes_a_theme_with_the_same_colours(name: str) -> None:
     assert theme.variables["fo-warn"] == SHIPPED[name].warn
     assert theme.to_color_system().generate()["background"].lower() == SHIPPED[name].background
     assert colour_variables(SHIPPED[name])["text-error"] == SHIPPED[name].fail
+
+
+def test_the_keys_shown_in_the_documents_are_ones_that_exist() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "cli.md").read_text(encoding="utf-8")
+    keys = tomllib.loads("[keys]" + text.partition("[keys]")[2].partition("```")[0])["keys"]
+    assert keys
+    assert known_keys(keys) == (keys, [])
