@@ -110,6 +110,7 @@ class _Table:
         verdict = "FAILED: see above" if failed else "every device came back as old-active or new-committed"
         self._say("")
         self._say(f"{tried} crashes in {report.seconds:.0f} s, {part}: {verdict}.")
+        self._say("old: the version before; new: where the change leads; trial: it goes on there with one start less.")
         self._say(
             "After each: what answers loads and matches its record, the journal is whole, and the same change again succeeds."
         )

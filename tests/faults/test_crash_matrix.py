@@ -223,8 +223,15 @@ def test_the_verb_prints_its_matrix_and_leaves_nothing_behind(tmp_path: Path) ->
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_verb_says_that_storage_lies(tmp_path: Path) -> None:
-    code, out = _verb(tmp_path, faults="selftest lie 1")
+def test_a_flush_that_goes_nowhere_is_noticed(tmp_path: Path) -> None:
+    with witnessed(Lying()):
+        found = durability(tmp_path)
+    assert not found.keeps
+    assert "it goes nowhere" in found.why or "lies in memory" in found.why
+
+
+def test_the_verb_says_that_storage_lies(quick_folder: Path) -> None:
+    code, out = _verb(quick_folder, faults="selftest lie 1")
     assert code == 6
     assert "This storage does not keep what it is told to keep" in out
     assert "FAILED" in out
