@@ -157,7 +157,8 @@ class Upgrade(_Step, frozen=True, kw_only=True, tag="Upgrade"):
     agent: str  # the signed name: fieldops-agent-<platform>-py<X.Y>
     version: str
     kit_sha256: str  # hex; what the laptop verified. The device refuses when its own verification differs.
-    trial_s: int = 300  # 5..86400; to answer, and again to be kept, before the device goes back by itself
+    trial_s: int = 300  # 5..86400, from its second answer on; the device goes back by itself when this passes without KeepAgent
+    answer_s: int = 90  # 5..600; how long each of its starts may take to answer
 
 
 class KeepAgent(_Step, frozen=True, kw_only=True, tag="KeepAgent"):

@@ -26,7 +26,6 @@ from fieldops.agent.newcomer import ON_TRIAL, NewAgent, Over, clear, current, gi
 from fieldops.edges.locks import exclusive
 from fieldops.errors import StorageFault
 
-ANSWER_S = 90.0  # a small device imports for half a minute
 STOP_S = 20.0
 LOOK_S = 0.2
 MOST_STARTS = 2  # a power cut in the middle of a trial gives it one more chance
@@ -81,7 +80,7 @@ class _Guard:
             return None
         for number in (1, 2):
             self._start(number)
-            why = self._until(self._answers, min(ANSWER_S, self._new.trial_s))
+            why = self._until(self._answers, self._new.answer_s)
             if self._asked:
                 return 0
             if why is not None:

@@ -30,13 +30,14 @@ T = TypeVar("T")
 
 
 class NewAgent(Struct, frozen=True, kw_only=True):
-    """upgrade.json. software, former: kit ids. starts: how often a guard began with it."""
+    """upgrade.json. software, former: kit ids. answer_s: for each start. trial_s: to be kept. starts: how often a guard began."""
 
     step_id: str
     version: str
     software: str
     former: str
     trial_s: int
+    answer_s: int = 90  # a small device imports for half a minute
     starts: int = 0
 
 

@@ -57,8 +57,12 @@ def floor(device: Device) -> str:
 def check(device: Device, step: Upgrade) -> None:
     """What stands in the way before anything is brought. Raises DeviceCannot, UsageFault."""
     _check_resting(device)
-    if not 5 <= step.trial_s <= 86_400:
-        raise UsageFault(f"a trial of {step.trial_s} s", reason="usage", next_step="choose 5 to 86400 seconds")
+    if not (5 <= step.trial_s <= 86_400 and 5 <= step.answer_s <= 600):
+        raise UsageFault(
+            f"a trial of {step.trial_s} s, {step.answer_s} s to answer",
+            reason="usage",
+            next_step="choose 5 to 86400 seconds, and 5 to 600 to answer",
+        )
     if not running(device.home) or running(device.home) != current(device.home):
         raise DeviceCannot(
             "this agent was not installed from a kit, so no other can take its place",
@@ -71,7 +75,7 @@ def check(device: Device, step: Upgrade) -> None:
         raise DeviceCannot(
             "nobody has seen this agent come back after a restart",
             reason="not_proved",
-            next_step="enrol again with --kit, which proves it",
+            next_step="enrol it again from its kit: `fieldops device enrol DEVICE --kit DIR`",
         )
 
 
@@ -107,7 +111,14 @@ def upgrade(device: Device, record: StepRecord, step: Upgrade, verified: Callabl
     _check_resting(device)
     note = device.entry(actor, "upgrade", "", step.version, "installed", kit)
     device.save(record=replace(record, phase="restarting", previous=__version__), note=note)
-    new = NewAgent(step_id=record.step_id, version=step.version, software=kit, former=current(home), trial_s=step.trial_s)
+    new = NewAgent(
+        step_id=record.step_id,
+        version=step.version,
+        software=kit,
+        former=current(home),
+        trial_s=step.trial_s,
+        answer_s=step.answer_s,
+    )
     put_on_trial(home, new)
     os.kill(os.getpid(), signal.SIGTERM)
 

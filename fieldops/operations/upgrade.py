@@ -23,6 +23,7 @@ from fieldops.steps import KeepAgent, Upgrade
 from fieldops.wire import Hello, StepRecord
 
 DEFAULT_TRIAL_S = 300
+DEFAULT_ANSWER_S = 90
 
 Connect = Callable[[DeviceEntry, Deadline], AbstractContextManager[Device]]
 
@@ -65,6 +66,7 @@ def plan(
     *,
     words: Words = Words(),
     trial_s: int = DEFAULT_TRIAL_S,
+    answer_s: int = DEFAULT_ANSWER_S,
     progress: OnProgress | None = None,
 ) -> SideloadPlan:
     """For the newest agent that the sources hold for this device. No steps: it runs that one already.
@@ -86,13 +88,20 @@ def plan(
         error = refuse("below_floor", f"the newest agent on {source.name} is {chosen.version}, and {hello.agent} runs there")
         raise error.about(device.entry.name)
     agent = fetch(gate, trust, source, chosen.ref, deadline, channel=chosen.channel, words=words, progress=progress)
-    upgrade, kept = Planned(step_of(agent, trial_s), agent.payload), Planned(KeepAgent(version=agent.version))
+    upgrade, kept = Planned(step_of(agent, trial_s, answer_s), agent.payload), Planned(KeepAgent(version=agent.version))
     steps = [*trust_first(trust, device, deadline), upgrade, kept]
     return SideloadPlan(device.entry.name, agent.agent, hello.agent, agent.version, tuple(steps))
 
 
-def step_of(agent: TrustedAgent, trial_s: int) -> Upgrade:
-    return Upgrade(channel=agent.channel, agent=agent.agent, version=agent.version, kit_sha256=agent.kit_sha256, trial_s=trial_s)
+def step_of(agent: TrustedAgent, trial_s: int, answer_s: int = DEFAULT_ANSWER_S) -> Upgrade:
+    return Upgrade(
+        channel=agent.channel,
+        agent=agent.agent,
+        version=agent.version,
+        kit_sha256=agent.kit_sha256,
+        trial_s=trial_s,
+        answer_s=answer_s,
+    )
 
 
 def _newest(trust: Trust, sources: Sequence[Source], hello: Hello, name: str, deadline: Deadline) -> tuple[Source, Candidate]:

@@ -59,7 +59,7 @@ class Scene:
         path = self.home.root / "starts"
         return path.read_text() if path.exists() else ""
 
-    def put(self, mode: str, *, starts: int = 0, trial_s: int = 2) -> None:
+    def put(self, mode: str, *, starts: int = 0, trial_s: int = 2, answer_s: int = 60) -> None:
         for name in ("new", "old"):
             (self.home.root / "software" / name / "bin").mkdir(parents=True)
         (self.home.root / "agent").symlink_to("software/old")
@@ -67,7 +67,9 @@ class Scene:
         text = AGENT.format(python=sys.executable, mode=mode, starts=str(self.home.root / "starts"), socket=str(self.socket))
         program.write_text(text)
         program.chmod(0o755)
-        new = NewAgent(step_id="s.1.1", version="2.0.0", software="new", former="old", trial_s=trial_s, starts=starts)
+        new = NewAgent(
+            step_id="s.1.1", version="2.0.0", software="new", former="old", trial_s=trial_s, answer_s=answer_s, starts=starts
+        )
         put_on_trial(self.home, new)
 
     def guard(self) -> subprocess.Popen[bytes]:
@@ -99,7 +101,7 @@ SERVES = 100  # nothing on trial any more: the guard's own process goes on as th
     ],
 )
 def test_the_old_agent_serves_again(scene: Scene, mode: str, reason: str, starts: str) -> None:
-    scene.put(mode, trial_s=1 if mode in {"silent", "another"} else 3)
+    scene.put(mode, answer_s=1 if mode in {"silent", "another"} else 60)
     assert scene.guard().wait(60) == SERVES
     over = why_back(scene.home)
     assert over is not None

@@ -39,6 +39,8 @@ DIGITS = Path(__file__).parents[3] / "sample_fleet" / "digits"
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 PLATFORM = f"linux-{os.uname().machine}"
 
+SLOW_S = 600  # of one test with what it needs: a download, and installations on a machine that others use as well
+
 needs_sshd = [
     pytest.mark.needs_sshd,
     pytest.mark.skipif(not HAS_SSHD, reason="needs OpenSSH's server: apt-get install openssh-server"),
@@ -127,10 +129,10 @@ class Site:
         return self.home / ".local/share/fieldops-agent"
 
     def install(self, kit: KitFolder, **more: object) -> Installed:
-        return self.laptop.enrolment.install(self.entry, kit.folder, soon(110), Words(), **more)  # type: ignore[arg-type]
+        return self.laptop.enrolment.install(self.entry, kit.folder, soon(300), Words(), **more)  # type: ignore[arg-type]
 
     def remove(self) -> None:
-        self.laptop.enrolment.remove_agent(self.entry, soon(60), Words())
+        self.laptop.enrolment.remove_agent(self.entry, soon(120), Words())
 
     def know(self, port: int) -> None:
         """The host's key is known under this port, as through a cable."""

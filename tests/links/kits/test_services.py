@@ -30,7 +30,7 @@ from fieldops.ports import Question
 from fieldops.wiring import Laptop
 from fieldops.wiring.enrolment import Installed
 from tests.links.conftest import HAS_SSHD, SSHD, free_port, soon
-from tests.links.kits.conftest import Team, give_software, next_version
+from tests.links.kits.conftest import SLOW_S, Team, give_software, next_version
 
 SYSTEMD = Path("/lib/systemd/systemd")
 PASSWORD = "open-sesame-7461"  # of the account `tech`; `free` needs none for sudo
@@ -73,7 +73,7 @@ def _why_not() -> str:
     return "" if allowed.returncode == 0 else "this machine allows no namespaces"
 
 
-pytestmark = [pytest.mark.needs_sshd, pytest.mark.skipif(bool(_why_not()), reason=_why_not() or "-")]
+pytestmark = [pytest.mark.needs_sshd, pytest.mark.timeout(SLOW_S), pytest.mark.skipif(bool(_why_not()), reason=_why_not() or "-")]
 
 
 @dataclass(frozen=True)
@@ -165,10 +165,10 @@ class Desk:
         return self.laptop.inventory().find("one")
 
     def install(self, kit: KitFolder, *, sudo: bool = False) -> Installed:
-        return self.laptop.enrolment.install(self.entry, kit.folder, soon(110), Words(), sudo=sudo)
+        return self.laptop.enrolment.install(self.entry, kit.folder, soon(300), Words(), sudo=sudo)
 
     def remove(self) -> None:
-        self.laptop.enrolment.remove_agent(self.entry, soon(60), Words())
+        self.laptop.enrolment.remove_agent(self.entry, soon(120), Words())
 
     def answered_by(self, *answers: str) -> None:
         left = list(answers)
@@ -241,7 +241,7 @@ def test_a_service_made_by_sudo_with_a_password_runs_as_the_login_and_the_passwo
 
 
 def answers_again(at: Desk) -> None:
-    until = soon(30)
+    until = soon(120)
     while True:
         with contextlib.suppress(LinkFault, DeviceCannot), at.laptop.links.anew(at.entry, soon(5)) as device:
             device.models(soon(5))
@@ -260,7 +260,7 @@ def test_without_a_password_and_an_upgrade_under_systemd(
         gate = laptop.gate()
         with laptop.links.anew(at.entry, soon()) as device:
             planned = upgrade.plan(gate, laptop.trust, device, [FolderSource(stick)], soon(60))
-        upgrade.run(gate, laptop.links.anew, at.entry, planned, soon(110))
+        upgrade.run(gate, laptop.links.anew, at.entry, planned, soon(300))
         machine.run("systemctl", "restart", "fieldops-agent")
         answers_again(at)
         with laptop.links.anew(at.entry, soon()) as device:

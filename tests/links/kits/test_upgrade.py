@@ -25,10 +25,10 @@ from fieldops.operations.evidence import collect
 from fieldops.ports import Payload
 from tests.cli.conftest import command, environment
 from tests.links.conftest import Cable, soon
-from tests.links.kits.conftest import HANGS, Site, Team, bare_site, give_software, needs_sshd, next_version
+from tests.links.kits.conftest import HANGS, SLOW_S, Site, Team, bare_site, give_software, needs_sshd, next_version
 
-pytestmark = needs_sshd
-LONG_S = 200.0
+pytestmark = [*needs_sshd, pytest.mark.timeout(SLOW_S)]
+LONG_S = 300.0
 
 
 @dataclass(frozen=True)
@@ -73,17 +73,17 @@ def acts(site: Site, act: str) -> list[Entry]:
     return [entry for entry, _ in site.laptop.journal.read() if entry.act == act]
 
 
-def upgraded(site: Site, stick: Path, *, trial_s: int = 60, entry: DeviceEntry | None = None) -> None:
+def upgraded(site: Site, stick: Path, *, answer_s: int = 90, entry: DeviceEntry | None = None) -> None:
     laptop, at = site.laptop, entry or site.entry
     gate = laptop.gate()
     with laptop.links.anew(at, soon()) as device:
-        planned = upgrade.plan(gate, laptop.trust, device, [FolderSource(stick)], soon(LONG_S), trial_s=trial_s)
+        planned = upgrade.plan(gate, laptop.trust, device, [FolderSource(stick)], soon(LONG_S), answer_s=answer_s)
     upgrade.run(gate, laptop.links.anew, at, planned, soon(LONG_S))
 
 
 def test_an_agent_that_starts_and_never_answers_gives_way_to_the_old_one(enrolled: Site, releases: Releases) -> None:
     with pytest.raises(DeviceCannot, match=f"0.9.1: not within 5 s; {__version__} answers again") as failed:
-        upgraded(enrolled, releases.hangs, trial_s=5)
+        upgraded(enrolled, releases.hangs, answer_s=5)
     assert (failed.value.exit_code, failed.value.reason) == (6, "no_answer")
     assert answering(enrolled) == __version__
     outcome = acts(enrolled, "Upgrade")[-1]
@@ -135,11 +135,13 @@ def test_a_laptop_that_lies_installs_nothing(enrolled: Site, releases: Releases)
         planned = upgrade.plan(laptop.gate(), laptop.trust, device, [FolderSource(releases.good)], soon(60))
         *_, step, _ = planned.steps
         assert step.payload is not None
+        before = sorted((enrolled.agent_home / "software").iterdir())
         with pytest.raises(TrustRefused) as refused:
             laptop.gate().perform(device, step.step, soon(60), payload=Lying(step.payload))
     assert refused.value.reason == "hash_mismatch"
     assert answering(enrolled) == __version__
-    assert list((enrolled.agent_home / "software").iterdir()) == [(enrolled.agent_home / "agent").resolve()]
+    assert sorted((enrolled.agent_home / "software").iterdir()) == before
+    assert not (enrolled.agent_home / "kit").exists()
 
 
 def test_an_older_agent_is_refused_on_laptop_and_device(enrolled: Site, releases: Releases) -> None:
@@ -165,13 +167,13 @@ def test_the_old_agent_comes_back_when_the_laptop_is_gone_and_the_new_one_stays_
     """In this order on one device, since the second install finds the software of the first."""
     laptop = enrolled.laptop
     with laptop.links.anew(enrolled.entry, soon()) as device:
-        planned = upgrade.plan(laptop.gate(), laptop.trust, device, [FolderSource(releases.good)], soon(60), trial_s=20)
+        planned = upgrade.plan(laptop.gate(), laptop.trust, device, [FolderSource(releases.good)], soon(60), trial_s=5)
         *before, _ = planned.steps
         for each in before:
             record = laptop.gate().perform(device, each.step, soon(LONG_S), payload=each.payload)
     assert "also after a restart" in record.message
     # nobody keeps it
-    until = soon(60)
+    until = soon(120)
     while _agent_or_none(enrolled) != __version__:
         until.check("the old agent")
     with laptop.links.anew(enrolled.entry, soon()) as device:
@@ -203,7 +205,7 @@ def test_the_old_agent_comes_back_when_the_laptop_is_gone_and_the_new_one_stays_
 
 def _agent_or_none(site: Site) -> str | None:
     with contextlib.suppress(LinkFault):
-        return answering(site)
+        return answering(site) or None  # "": no agent answers
     return None
 
 
