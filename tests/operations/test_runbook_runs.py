@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,7 +21,7 @@ from fieldops.ports import RunRecord
 from fieldops.runbooks.engine import Action, Fact
 from fieldops.runbooks.format import parse
 from fieldops.steps import Activate, Commit, Revert, Step
-from fieldops.wire import StepState
+from fieldops.wire import StepRecord, StepState
 from tests.operations.conftest import Laptop, NearDevice, digits
 
 HEAD = "schema: fieldops.runbook/v1\nid: trial\ntitle: A trial\nparams: {device: {type: device, required: true}}\n"
@@ -214,6 +215,32 @@ def test_a_run_cut_off_anywhere_goes_on_from_its_facts_and_changes_nothing_twice
     assert report.outcome == "committed"
     kinds: list[type[Step]] = [type(step) for step in device.done]
     assert (kinds.count(Activate), kinds.count(Commit)) == (1, 1)
+
+
+class DiesAfter(NearDevice):
+    """The device makes the change; the laptop dies before it hears of it. at: which change."""
+
+    def __init__(self, at: int) -> None:
+        super().__init__("done", digits())
+        self.at = at
+
+    def apply(self, *given: Any, **more: Any) -> StepRecord:
+        record = super().apply(*given, **more)
+        if len(self.done) == self.at:
+            self.at = 0
+            raise LaptopDies
+        return record
+
+
+@pytest.mark.parametrize("at", [1, 2])
+def test_a_change_that_the_dead_laptop_never_heard_of_is_not_made_twice(playing: Playing, at: int) -> None:
+    device = DiesAfter(at)
+    play = playing(TRIAL, device)
+    with pytest.raises(LaptopDies):
+        play.run()
+    assert play.run().outcome == "committed"
+    assert [type(step) for step in device.done].count(Activate) == 1
+    assert {entry.result.status for entry in play.laptop.entries() if entry.result is not None} >= {"done", "unknown"}
 
 
 def test_a_cancelled_run_ends_as_such(playing: Playing) -> None:
