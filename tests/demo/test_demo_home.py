@@ -4,6 +4,7 @@ from pathlib import Path
 
 from fieldops.demo import home
 from fieldops.demo.release import allowed_signers, policy_of
+from fieldops.edges.samples import new_key
 from fieldops.fleet import Address, DeviceEntry, SshAddress, parse_inventory
 from fieldops.policy import Actor, may
 from fieldops.steps import Bench, Enrol
@@ -57,7 +58,7 @@ def test_keys_are_made_once_and_are_for_their_owner_only(tmp_path: Path) -> None
 
 def test_the_policy_knows_both_people_and_no_stranger(tmp_path: Path) -> None:
     staff = home.staff_of(tmp_path)
-    policy = policy_of(staff)
+    policy = policy_of(staff, new_key(tmp_path / "samples.key"))
     step = Bench(model="digits")
     assert {each.role for each in staff} == {"technician", "lead"}
     for each in staff:
