@@ -243,6 +243,18 @@ def test_a_change_that_the_dead_laptop_never_heard_of_is_not_made_twice(playing:
     assert {entry.result.status for entry in play.laptop.entries() if entry.result is not None} >= {"done", "unknown"}
 
 
+@pytest.mark.parametrize("at", [2, 3])
+def test_an_undo_that_was_cut_off_is_ended_and_not_begun_again(playing: Playing, at: int) -> None:
+    device = DiesAfter(at)
+    device.hardware = failing_requests()
+    play = playing(BACK, device)
+    with pytest.raises(LaptopDies):
+        play.run()
+    assert play.run().outcome == "reverted"
+    assert [type(step) for step in device.done].count(Activate) == 1
+    assert device.slots["digits"].active == "1.1.0"
+
+
 def test_a_cancelled_run_ends_as_such(playing: Playing) -> None:
     play = playing(TRIAL, NearDevice("done", digits()))
     deadline = play.laptop.deadline()
