@@ -104,7 +104,7 @@ def group(request: pytest.FixtureRequest) -> Iterator[Group]:
                 deadline.cancel.wait(0.05)
             made.folder.rmdir()
             return
-    pytest.skip("no control group for memory may be made here")
+    pytest.skip("this machine allows no control group for memory")
 
 
 @pytest.mark.parametrize("group", [256, 176], indirect=True, ids=["256-mb", "176-mb"])

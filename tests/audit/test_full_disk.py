@@ -58,7 +58,7 @@ def can_mount() -> bool:
     return tried.returncode == 0
 
 
-@pytest.mark.skipif(not can_mount(), reason="this system does not let us mount a small file system")
+@pytest.mark.skipif(not can_mount(), reason="this machine allows no small file system to be mounted")
 def test_a_full_disk_begins_nothing_and_still_records_what_happened(tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()

@@ -133,10 +133,10 @@ def test_an_agent_starts_and_answers_on_a_disk_without_one_free_block(flashed: P
     mounted = f"mount -t tmpfs -o size=8m tmpfs {disk} || exit 77; exec {shlex.join(words)}"
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     if shutil.which("unshare") is None:
-        pytest.skip("no mount namespaces here")
+        pytest.skip("needs unshare: apt-get install util-linux")
     done = subprocess.run(["unshare", "-rm", "sh", "-c", mounted], env=env, capture_output=True, timeout=100, check=False)
     if done.returncode in {1, 77} and b"Traceback" not in done.stderr:
-        pytest.skip("no mount namespaces for this user")
+        pytest.skip("this machine allows no mount namespaces")
     assert done.returncode == 0, done.stderr.decode()
     assert json.loads(done.stdout) == {"reserve": True, "version": "1.0.0", "by_a_model": True, "given_up": True}
 

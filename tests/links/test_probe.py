@@ -170,7 +170,7 @@ MAY_MOUNT = (
 )
 
 
-@pytest.mark.skipif(not MAY_MOUNT, reason="needs the right to mount")
+@pytest.mark.skipif(not MAY_MOUNT, reason="this machine allows no mounts")
 @pytest.mark.parametrize("shell", SHELLS)
 def test_it_needs_nothing_that_can_be_written(shell: list[str], board: Path) -> None:
     done = subprocess.run(

@@ -66,7 +66,7 @@ UNITS = {
 
 def _why_not() -> str:
     if sys.platform != "linux" or os.geteuid() != 0:
-        return "needs root, which boots systemd in a namespace of its own"
+        return "this machine allows no systemd in a namespace of its own: not root, or not Linux"
     if not (SYSTEMD.exists() and shutil.which("sudo") and HAS_SSHD and shutil.which("openssl")):
         return "needs apt-get install systemd sudo openssh-server openssl"
     allowed = subprocess.run(["unshare", "-mpf", "--mount-proc", "true"], capture_output=True, check=False)
