@@ -249,7 +249,18 @@ def answers_again(at: Desk) -> None:
         until.check("the agent after a kill")
 
 
-def test_without_a_password_and_an_upgrade_under_systemd(
+def test_by_sudo_without_a_password(
+    machine: Machine, kit: KitFolder, software: Path, tmp_path: Path, identity: Path, team: Team
+) -> None:
+    given(machine, software, "free")
+    with desk(machine, "free", tmp_path, identity, team) as at:
+        assert at.install(kit, sudo=True).proof.endswith("a restart of a systemd service")
+        at.remove()
+        assert list(machine.home("free").iterdir()) == []
+
+
+@pytest.mark.slow_faults
+def test_an_upgrade_under_systemd(
     machine: Machine, kit: KitFolder, software: Path, tmp_path: Path, identity: Path, team: Team
 ) -> None:
     given(machine, software, "free")
