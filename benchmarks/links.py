@@ -305,7 +305,7 @@ def _ansible(folder: Path, entries: list[DeviceEntry], warm: float) -> Iterator[
         ["ansible", "all", "-i", folder / "hosts", "-m", "setup", "-f", str(len(entries))],
         check=True,
         stdout=subprocess.DEVNULL,
-        env={**os.environ, "ANSIBLE_HOST_KEY_CHECKING": "False"},
+        env={**os.environ, "ANSIBLE_HOST_KEY_CHECKING": "False", "ANSIBLE_SSH_ARGS": "-o UserKnownHostsFile=/dev/null"},
         timeout=600,
     )
     yield Bar("facts, warm", "ansible -m setup", warm, time.perf_counter() - start, 10, at_least=True)

@@ -8,7 +8,8 @@
     url = "https://store.example:8443"   # the central store; without one, entries stay queued
     [ssh]
     identities = ["~/.ssh/id_ed25519"]   # keys offered to devices; default: the person's key, then the usual ones
-    config = "~/.ssh/other"              # instead of the person's SSH configuration; "none": of none
+    config = "~/.ssh/other"              # instead of the person's SSH configuration; "none": of none, and no
+                                         # known_hosts but this laptop's own
     [sticks]
     folders = ["/srv/stick"]             # looked at like removable media, first
     site = "http://192.0.2.10:8080"      # site server: where it answers, its newer signed metadata counts
@@ -32,7 +33,7 @@ from fieldops.errors import Fault, UsageFault
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """None and empty: not set. keys: console binding id -> keys."""
+    """None and empty: not set. keys: console binding id -> keys. ssh_alone: nothing of the person's or the system's SSH files counts."""
 
     theme: str | None = None
     data: Path | None = None
@@ -40,6 +41,7 @@ class Config:
     store_url: str | None = None
     ssh_identities: tuple[Path, ...] = ()
     ssh_config: Path | None = None
+    ssh_alone: bool = False
     stick_folders: tuple[Path, ...] = ()
     site: str | None = None
     keys: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
@@ -66,6 +68,7 @@ def parse_config(text: str, file: str, *, base: Path, user_home: Path) -> Config
         store_url=reading.url("store.url"),
         ssh_identities=reading.paths("ssh.identities"),
         ssh_config=reading.path("ssh.config"),
+        ssh_alone=reading.value("ssh.config") == "none",
         stick_folders=reading.paths("sticks.folders"),
         site=reading.url("sticks.site"),
         keys=reading.table_of_texts("keys"),

@@ -151,9 +151,8 @@ class Links:
         """This laptop's own, the person's and the system's, as the files are now."""
         from fieldops.edges.known_hosts import KnownHosts
 
-        return KnownHosts.load(
-            [self.desk.home / "known_hosts", Path.home() / ".ssh" / "known_hosts", Path("/etc/ssh/ssh_known_hosts")]
-        )
+        others = [] if self.desk.config.ssh_alone else [Path.home() / ".ssh" / "known_hosts", Path("/etc/ssh/ssh_known_hosts")]
+        return KnownHosts.load([self.desk.home / "known_hosts", *others])
 
     def _identities(self) -> tuple[Path, ...]:
         """SSH keys offered to devices: as configured, else the person's, else the usual ones."""

@@ -41,6 +41,8 @@ site = "http://192.0.2.10:8080"
     assert (config.theme, config.data, config.person_key) == ("sunlight", BASE / "data", HOME / ".ssh/id_ed25519")
     assert config.ssh_identities == (HOME / ".ssh/a", Path("/b"), BASE / "c")
     assert (config.store_url, config.site) == ("https://store.example:8443", "http://192.0.2.10:8080")
+    assert not config.ssh_alone
+    assert parse('[ssh]\nconfig = "none"').ssh_alone
     assert (config.stick_folders, dict(config.keys)) == ((BASE / "stick",), {"fleet.refresh": "f5"})
 
 

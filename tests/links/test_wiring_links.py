@@ -101,3 +101,19 @@ def test_a_link_is_kept_until_what_it_stands_on_changes(laptop: Laptop, server: 
     (laptop.home / "known_hosts").write_text(f"# new\n[127.0.0.1]:{server.entry.ssh.port} {public}")
     with laptop.connect(server.entry, soon()) as anew:
         assert anew is not first
+
+
+def test_a_laptop_that_stands_alone_asks_no_known_hosts_but_its_own(
+    laptop: Laptop, server: SshServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    person = tmp_path / "person"
+    (person / ".ssh").mkdir(parents=True)
+    (person / ".ssh" / "known_hosts").write_text("@revoked * " + (server.folder / "host_key.pub").read_text())
+    monkeypatch.setenv("HOME", str(person))
+    with laptop.connect(server.entry, soon()) as device:
+        assert device.link == "ssh UNVERIFIED"
+    config = (laptop.home / "config.toml").read_text()
+    (laptop.home / "config.toml").write_text(config.replace('config = "none"\n', ""))
+    with Laptop.open(laptop.home) as asking, pytest.raises(LinkFault) as caught, asking.connect(server.entry, soon()):
+        pass
+    assert caught.value.reason == "host_key_revoked"
