@@ -46,8 +46,8 @@ mkdir -p "$D/none" "$D/python"
 for t in sysinit multi-user local-fs; do
  if [ -d /lib/systemd/system/$t.target.wants ]; then mount --bind "$D/none" /lib/systemd/system/$t.target.wants; fi; done
 for f in passwd shadow group sudoers; do mount --bind "$D/$f" /etc/$f; done
-case $python in /root/*)  # which other accounts may not enter
- mount --bind "$python" "$D/python"; mount -t tmpfs -o mode=755 tmpfs /root; mkdir -p "$python"; mount --bind "$D/python" "$python";; esac
+case $python in ~root/*)  # which other accounts may not enter
+ mount --bind "$python" "$D/python"; mount -t tmpfs -o mode=755 tmpfs ~root; mkdir -p "$python"; mount --bind "$D/python" "$python";; esac
 cp -r "$D"/units/. /etc/systemd/system/
 touch /var/lib/systemd/linger/tech
 exec env -i container=docker PATH="$PATH" /lib/systemd/systemd --system --unit=fieldops-test.target --log-target=console
