@@ -166,7 +166,8 @@ def _served(device: Device, deadline: Deadline) -> dict[str, str | None]:
 
 def _check(device: Device, version: str | None, served: dict[str, str | None], deadline: Deadline) -> None:
     hello = device.hello(deadline)
-    lost = [f"{model} {active}" for model, active in served.items() if _served(device, deadline).get(model) != active]
+    now = _served(device, deadline)
+    lost = [f"{model} {active}" for model, active in served.items() if now.get(model) != active]
     if hello.agent == version and not lost:
         return
     what = f"agent {hello.agent} answers" if hello.agent != version else f"agent {version} no longer serves {', '.join(lost)}"

@@ -68,12 +68,10 @@ class Links:
 
     def _ground(self, entry: DeviceEntry) -> tuple[object, ...]:
         """What a link stands on: whose keys are trusted, how hosts are reached, what the policy says. Changed, it is made anew."""
-        home, person = self.desk.home, Path.home() / ".ssh"
         files = (
-            home / "known_hosts",
-            person / "known_hosts",
-            self.desk.config.ssh_config or person / "config",
-            home / "trust" / "metadata" / "timestamp.json",
+            *self._known_hosts_files(),
+            self.desk.config.ssh_config or Path.home() / ".ssh" / "config",
+            self.desk.home / "trust" / "metadata" / "timestamp.json",
         )
         return (self.desk.pins.of(entry.id), *(_stamp(file) for file in files))
 
@@ -148,11 +146,15 @@ class Links:
             hostkeys.accept(self.desk.gate(), self.desk.inventory_file, entry, offered, words=words)
 
     def _known_hosts(self) -> KnownHosts:
-        """This laptop's own, the person's and the system's, as the files are now."""
+        """As the files are now."""
         from fieldops.edges.known_hosts import KnownHosts
 
+        return KnownHosts.load(self._known_hosts_files())
+
+    def _known_hosts_files(self) -> list[Path]:
+        """This laptop's own, the person's and the system's."""
         others = [] if self.desk.config.ssh_alone else [Path.home() / ".ssh" / "known_hosts", Path("/etc/ssh/ssh_known_hosts")]
-        return KnownHosts.load([self.desk.home / "known_hosts", *others])
+        return [self.desk.home / "known_hosts", *others]
 
     def _identities(self) -> tuple[Path, ...]:
         """SSH keys offered to devices: as configured, else the person's, else the usual ones."""
