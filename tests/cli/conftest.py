@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -20,6 +21,7 @@ import pytest
 from fieldops.cli.schemas import types
 
 LIMIT_S = 60
+READY_S = 90  # of a sample fleet
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,25 @@ def environment(home: Path) -> dict[str, str]:
 
 def command(*words: str) -> list[str]:
     return [sys.executable, "-m", "fieldops", *words]
+
+
+@contextmanager
+def sample_fleet(folder: Path, *, devices: int) -> Iterator[Path]:
+    """A running demo's home, for as long as the block lasts."""
+    served = subprocess.Popen(
+        command("demo", "--serve", "--dir", str(folder / "demo"), "--devices", str(devices)),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=environment(folder / "unused"),
+    )
+    assert served.stdout is not None
+    with served.stdout as said:
+        try:
+            yield Path(msgspec.json.decode(said.readline())["home"])
+        finally:
+            served.send_signal(signal.SIGTERM)
+            assert served.wait(READY_S) == 0
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sqlite3
 import subprocess
 import sys
@@ -16,7 +15,7 @@ import pytest
 from fieldops.cli.documents.benches import BenchRun
 from fieldops.cli.documents.runbooks import RunbookRun, RunbookRuns
 from fieldops.wire import ErrorDoc
-from tests.cli.conftest import Done, Run, command, environment
+from tests.cli.conftest import Done, Run, command, environment, sample_fleet
 
 READY_S = 90
 MODEL = Path(__file__).parents[2] / "sample_fleet" / "digits" / "1.1.0" / "core.onnx"
@@ -26,21 +25,8 @@ pytestmark = [pytest.mark.timeout(240), pytest.mark.skipif(sys.platform == "win3
 
 @pytest.fixture(scope="module")
 def fleet_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    folder = tmp_path_factory.mktemp("fleet")
-    served = subprocess.Popen(
-        command("demo", "--serve", "--dir", str(folder / "demo"), "--devices", "1"),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        env=environment(folder / "unused"),
-    )
-    assert served.stdout is not None
-    with served.stdout as said:
-        try:
-            yield Path(msgspec.json.decode(said.readline())["home"])
-        finally:
-            served.send_signal(signal.SIGTERM)
-            assert served.wait(READY_S) == 0
+    with sample_fleet(tmp_path_factory.mktemp("fleet"), devices=1) as home:
+        yield home
 
 
 def asked(home: Path, *words: str) -> msgspec.Struct:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,7 +17,7 @@ from fieldops.cli.documents.log import AuditVerified
 from fieldops.cli.documents.readings import DriftReport, Logs, ModelsReport, ResourcesReport
 from fieldops.cli.documents.runbooks import RunbookRun
 from fieldops.wire import ErrorDoc
-from tests.cli.conftest import Done, command, environment
+from tests.cli.conftest import Done, environment, sample_fleet
 
 READY_S = 90
 
@@ -27,21 +26,8 @@ pytestmark = [pytest.mark.timeout(240), pytest.mark.skipif(sys.platform == "win3
 
 @pytest.fixture(scope="module")
 def fleet_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    folder = tmp_path_factory.mktemp("fleet")
-    served = subprocess.Popen(
-        command("demo", "--serve", "--dir", str(folder / "demo"), "--devices", "2"),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        env=environment(folder / "unused"),
-    )
-    assert served.stdout is not None
-    with served.stdout as said:
-        try:
-            yield Path(msgspec.json.decode(said.readline())["home"])
-        finally:
-            served.send_signal(signal.SIGTERM)
-            assert served.wait(READY_S) == 0
+    with sample_fleet(tmp_path_factory.mktemp("fleet"), devices=2) as home:
+        yield home
 
 
 class Script:
